@@ -1,0 +1,451 @@
+"""All Numba policy: how kernels are declared, compiled, cached and loaded.
+
+Laws
+----
+1. A function that runs in nopython mode is declared with `kernel` (called by other kernels), `leaf` (a kernel that is
+   always inlined), `raw` (an LLVM intrinsic) or `entry` (a kernel that is called by address).
+2. An entry is a compile firewall. It takes and returns 64-bit words (`int64`: numbers or addresses), so a caller
+   needs nothing of it but its address, and a change behind it recompiles nothing in front of it.
+3. Machine code is kept as plain object files in a private folder, one per entry, named by a hash of the entry's
+   module, of every project module that it imports (transitively), of the versions of Numba, llvmlite, NumPy and
+   Python, of the processor and of the checked mode. So an edited callee can never be served from a stale cache.
+4. Numba is imported by the process that compiles, which is a child process: a warm start, and everything that only
+   looks at declarations (`fields`, `explain`, `--help`), never imports it.
+5. Kernels do not allocate, hold no Python object, release the GIL and never raise, but in checked mode, where a read
+   outside a packet raises (see `retina_jit.parsers.wire`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from retina_jit.errors import CompileError, KernelError
+
+CHECKED = os.environ.get("RETINA_JIT_CHECKED", "") not in ("", "0")
+"""Checked mode: a read outside a packet raises instead of giving zero. Part of every cache key."""
+
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "_nrt": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+
+
+class Kernel:
+    """A function declared for nopython mode; Numba sees it only when something that uses it is compiled."""
+
+    def __init__(self, function: Callable[..., Any], *, role: str) -> None:
+        self.function = function
+        self.role = role
+        self.arity = len(inspect.signature(function).parameters)
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self._resolved: Any = None
+
+    def resolve(self) -> Any:
+        """Return what Numba calls: a dispatcher or an intrinsic."""
+        if self._resolved is None:
+            _teach_numba()
+            if self.role == "raw":
+                from numba.extending import intrinsic
+
+                self._resolved = intrinsic(self.function)
+            else:
+                import numba
+
+                options = dict(_OPTIONS)
+                if self.role == "leaf":
+                    options["forceinline"] = True
+                self._resolved = numba.njit(**options)(self.function)
+        return self._resolved
+
+    def __call__(self, *words: int) -> int:
+        """Run an entry from Python, with integers in and out (tests, tools; the pipeline calls by address)."""
+        if self.role != "entry":
+            raise TypeError(f"{self.__module__}.{self.__name__} is a {self.role}: only kernels can call it")
+        return function(f"{self.__module__}:{self.__name__}")(*words)
+
+    def __repr__(self) -> str:
+        return f"<{self.role} {self.__module__}.{self.__name__}>"
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Declare a function that other kernels call."""
+    return Kernel(function, role="kernel")
+
+
+def leaf(function: Callable[..., Any]) -> Any:
+    """Declare a small function that is inlined wherever a kernel calls it."""
+    return Kernel(function, role="leaf")
+
+
+def entry(function: Callable[..., Any]) -> Any:
+    """Declare a function that is called by address; all its parameters and its result are 64-bit words."""
+    return Kernel(function, role="entry")
+
+
+def raw(function: Callable[..., Any]) -> Any:
+    """Declare an LLVM intrinsic, in the form that `numba.extending.intrinsic` takes."""
+    return Kernel(function, role="raw")
+
+
+def make_raw(build: Callable[[], Callable[..., Any]], name: str) -> Any:
+    """Declare an intrinsic that is made by `build` when it is first compiled (its types need Numba)."""
+    return _Deferred(build, name)
+
+
+class _Deferred(Kernel):
+    def __init__(self, build: Callable[[], Callable[..., Any]], name: str) -> None:
+        super().__init__(build, role="raw")
+        self.__name__ = name
+
+    def resolve(self) -> Any:
+        if self._resolved is None:
+            _teach_numba()
+            from numba.extending import intrinsic
+
+            made = self.function()
+            made.__name__ = self.__name__
+            self._resolved = intrinsic(made)
+        return self._resolved
+
+
+_taught = False
+
+
+def _teach_numba() -> None:
+    """Make Numba take a `Kernel` found in a global for the dispatcher or intrinsic that it stands for."""
+    global _taught
+    if not _taught:
+        from numba.core.registry import cpu_target
+        from numba.extending import typeof_impl
+
+        def typeof_kernel(value: Kernel, context: Any) -> Any:
+            resolved = value.resolve()
+            typing = cpu_target.typing_context
+            typing.refresh()  # an intrinsic made a moment ago is not registered yet
+            return typing.resolve_value_type(resolved)
+
+        typeof_impl.register(Kernel)(typeof_kernel)
+        typeof_impl.register(_Deferred)(typeof_kernel)
+
+        _taught = True
+
+
+# ---------------------------------------------------------------------------------------------------------- the cache
+
+
+def cache_dir() -> Path:
+    """Return the private cache folder, made with mode 0700; refuse one that others may write to."""
+    base = os.environ.get("RETINA_JIT_CACHE")
+    path = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retina_jit"
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = path.stat()
+    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022:
+        raise CompileError(
+            f"the cache folder {path} is not private to this user: machine code is loaded from it. "
+            f"Fix: chmod 700 {path}, or name another folder in RETINA_JIT_CACHE"
+        )
+    return path
+
+
+_IMPORT = re.compile(r"^\s*(?:from\s+(retina_jit[\w.]*)\s+import\s+\(?([^#\n]*)|import\s+(retina_jit[\w.]*))", re.M)
+_PACKAGE = Path(__file__).parent
+_closures: dict[Path, frozenset[Path]] = {}
+_digests: dict[Path, bytes] = {}
+
+
+def _module_file(name: str) -> Path | None:
+    path = _PACKAGE.joinpath(*name.split(".")[1:])
+    if path.with_suffix(".py").exists():
+        return path.with_suffix(".py")
+    return path / "__init__.py" if (path / "__init__.py").exists() else None
+
+
+def _imports(file: Path) -> set[Path]:
+    found: set[Path] = set()
+    for match in _IMPORT.finditer(file.read_text()):
+        base = match[1] or match[3]
+        names = [base, *(f"{base}.{n.strip().split(' ')[0]}" for n in (match[2] or "").strip("()").split(",") if n.strip())]
+        found |= {f for n in names if (f := _module_file(n)) is not None}
+    return found
+
+
+def _closure(file: Path) -> frozenset[Path]:
+    """Every project file that `file` depends on, itself included."""
+    if file not in _closures:
+        seen, todo = {file}, [file]
+        while todo:
+            for other in _imports(todo.pop()) - seen:
+                seen.add(other)
+                todo.append(other)
+        _closures[file] = frozenset(seen)
+    return _closures[file]
+
+
+def _digest(file: Path) -> bytes:
+    if file not in _digests:
+        _digests[file] = hashlib.sha256(file.read_bytes()).digest()
+    return _digests[file]
+
+
+def forget_sources() -> None:
+    """Read the source files anew at the next look-up (a notebook or a test has edited them)."""
+    _closures.clear()
+    _digests.clear()
+
+
+_machine: tuple[str, str, str] | None = None
+
+
+def _machine_key() -> tuple[str, str, str]:
+    """Processor, its features, versions."""
+    global _machine
+    if _machine is None:
+        import llvmlite.binding as llvm
+
+        version = importlib.metadata.version
+        _machine = (
+            llvm.get_host_cpu_name(),
+            llvm.get_host_cpu_features().flatten(),
+            f"{version('numba')} {version('llvmlite')} {version('numpy')} {sys.version_info[:2]} {CHECKED}",
+        )
+    return _machine
+
+
+def stamp(unit: str) -> str:
+    """Return the content hash under which the machine code of `unit` ("module:function" or "file.py:function") is kept."""
+    where, _, name = unit.rpartition(":")
+    file = Path(where) if where.endswith(".py") else _module_file(where)
+    if file is None:
+        raise CompileError(f"no module {where}")
+    h = hashlib.sha256(repr((name, _machine_key())).encode())
+    for f in sorted(_closure(file), key=str):
+        # A generated file is known by its content, a module of the package also by its place in it.
+        h.update(str(f.relative_to(_PACKAGE)).encode() if f.is_relative_to(_PACKAGE) else b"generated")
+        h.update(_digest(f))
+    return h.hexdigest()[:32]
+
+
+def _object_file(unit: str) -> Path:
+    name = unit.rpartition(":")[2]
+    return cache_dir() / f"{name}-{stamp(unit)}.o"
+
+
+# -------------------------------------------------------------------------------------------------------- compilation
+
+
+def _load_module(where: str) -> ModuleType:
+    if not where.endswith(".py"):
+        return importlib.import_module(where)
+    name = "retina_jit_generated_" + hashlib.sha256(where.encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(name, where)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def compile_function(fn: Kernel) -> tuple[bytes, str]:
+    """Compile an entry in this process. Returns its object file and symbol."""
+    from numba import types
+
+    dispatcher = fn.resolve()
+    dispatcher.compile(types.int64(*[types.int64] * fn.arity))
+    result = next(iter(dispatcher.overloads.values()))
+    library = result.library
+    code: bytes = library.codegen._tm.emit_object(library._final_module)
+    return code, result.fndesc.llvm_func_name
+
+
+def compile_unit(unit: str) -> None:
+    """Compile one entry in this process and keep its object file."""
+    where, _, name = unit.rpartition(":")
+    fn = getattr(_load_module(where), name)
+    if not (isinstance(fn, Kernel) and fn.role == "entry"):
+        raise CompileError(f"{unit} is not an entry")
+    code, symbol = compile_function(fn)
+    _keep(_object_file(unit), code, symbol, fn.arity)
+
+
+def _keep(target: Path, code: bytes, symbol: str, arity: int) -> None:
+    head = json.dumps({"symbol": symbol, "arity": arity}).encode() + b"\n"
+    scratch = target.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
+    scratch.write_bytes(head + code)
+    os.replace(scratch, target)  # atomic: another process sees all of it or nothing
+
+
+Progress = Callable[[int, int, str], None]
+
+
+def ensure(units: Iterable[str], progress: Progress | None = None) -> int:
+    """Compile what the cache lacks, in up to two child processes. Returns how many entries were compiled."""
+    missing = [u for u in dict.fromkeys(units) if not _object_file(u).exists()]
+    if not missing:
+        return 0
+    if progress:
+        progress(0, len(missing), missing[0])
+    jobs = min(len(missing), max(1, os.cpu_count() or 1), 2)
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(_PACKAGE.parent), os.environ.get("PYTHONPATH", "")]))
+    # Every child takes each unit that no other child has claimed, so a slow one does not hold up the rest.
+    claim = hashlib.sha256(repr((os.getpid(), missing)).encode()).hexdigest()[:16]
+    command = [sys.executable, "-m", "retina_jit.jit", str(cache_dir() / f"claim-{claim}"), *missing]
+    children = [
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True)
+        for _ in range(jobs)
+    ]
+    done = 0
+    lock = threading.Lock()
+
+    def watch(child: subprocess.Popen[str]) -> None:
+        nonlocal done
+        assert child.stdout is not None
+        for line in child.stdout:
+            with lock:
+                done += 1
+                if progress:
+                    progress(done, len(missing), line.strip())
+
+    # stderr is drained apart, for a child that prints much would otherwise stop on a full pipe.
+    errors: list[str] = ["" for _ in children]
+
+    def listen(n: int, child: subprocess.Popen[str]) -> None:
+        assert child.stderr is not None
+        errors[n] = child.stderr.read()
+
+    threads = [threading.Thread(target=watch, args=(c,)) for c in children]
+    threads += [threading.Thread(target=listen, args=(n, c)) for n, c in enumerate(children)]
+    for t in threads:
+        t.start()
+    try:
+        for t in threads:
+            t.join()
+    except KeyboardInterrupt:
+        for c in children:
+            c.terminate()
+        raise
+    for n, child in enumerate(children):
+        if child.wait():
+            raise CompileError(f"a kernel did not compile:\n{errors[n].strip()}")
+    for path in cache_dir().glob(f"claim-{claim}.*"):
+        path.unlink(missing_ok=True)
+    return len(missing)
+
+
+_engine: Any = None
+_addresses: dict[str, tuple[int, int]] = {}
+_load_lock = threading.Lock()
+
+
+def _load(key: str, content: bytes) -> tuple[int, int]:
+    """Link one object file into this process. Returns the address of its entry and its arity."""
+    global _engine
+    import llvmlite.binding as llvm
+
+    with _load_lock:
+        if key not in _addresses:
+            if _engine is None:
+                llvm.initialize_native_target()
+                llvm.initialize_native_asmprinter()
+                machine = llvm.Target.from_default_triple().create_target_machine()
+                _engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+            head, _, code = content.partition(b"\n")
+            meta = json.loads(head)
+            _engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+            _engine.finalize_object()
+            address = _engine.get_function_address(meta["symbol"])
+            if not address:
+                raise CompileError(f"{key}: the object file has no symbol {meta['symbol']}; delete {cache_dir()}")
+            _addresses[key] = (address, meta["arity"])
+    return _addresses[key]
+
+
+def address(unit: str) -> int:
+    """Return the address of an entry ("module:function"), compiled first if the cache lacks it."""
+    return _locate(unit)[0]
+
+
+def _locate(unit: str) -> tuple[int, int]:
+    file = _object_file(unit)
+    key = f"{unit} {file.name}"
+    if key in _addresses:
+        return _addresses[key]
+    if not file.exists():
+        ensure([unit])
+    return _load(key, file.read_bytes())
+
+
+class Entry:
+    """An entry callable from Python; the GIL is released while it runs.
+
+    Raises
+    ------
+    KernelError
+        In checked mode: a kernel read outside the packet.
+    """
+
+    def __init__(self, unit: str, address: int, arity: int) -> None:
+        self.unit = unit
+        self.address = address
+        # The calling convention of Numba: status f(result*, exception**, words...).
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * arity)
+        self._call = prototype(address)
+
+    def __call__(self, *words: int) -> int:
+        result, exception = ctypes.c_int64(), ctypes.c_void_p()
+        status = self._call(ctypes.addressof(result), ctypes.addressof(exception), *words)
+        if status:
+            raise KernelError(f"{self.unit} read outside a packet (status {status})")
+        return result.value
+
+
+def function(unit: str) -> Entry:
+    """Return an entry that Python can call."""
+    return Entry(unit, *_locate(unit))
+
+
+def adopt(fn: Kernel, name: str) -> Entry:
+    """Compile, in this process, an entry that lives in no importable file (a user's compiled callback)."""
+    code, symbol = compile_function(fn)
+    head = json.dumps({"symbol": symbol, "arity": fn.arity}).encode() + b"\n"
+    return Entry(name, *_load(f"{name} {hashlib.sha256(code).hexdigest()} {id(fn)}", head + code))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compile the units named after the claim prefix, but those that a sibling process has claimed."""
+    prefix, *units = arguments
+    for n, unit in enumerate(units):
+        try:
+            os.close(os.open(f"{prefix}.{n}", os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            continue
+        compile_unit(unit)
+        print(unit, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    # Run as a module this file is `__main__`; kernels must meet the classes of the imported one.
+    from retina_jit import jit
+
+    sys.exit(jit.main(sys.argv[1:]))

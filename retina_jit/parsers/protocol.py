@@ -1,0 +1,232 @@
+"""How a protocol declares itself, and the registry of those that did.
+
+A protocol is one file. It declares fields (readers with a name, a sentence and a type), a gate or a parser, and the
+protocols that it may sit on. Filter names, `retina-jit fields`, reference pages, dispatch and generic tests follow from
+that; no other file names it. Nothing here imports Numba.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+from retina_jit.errors import ProtocolError
+from retina_jit.jit import Kernel
+from retina_jit.parsers import wire
+
+KINDS = ("int", "bool", "ipv4", "ipv6", "mac", "text", "bytes", "ints", "texts")
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a filter can ask for.
+
+    Attributes
+    ----------
+    name : str
+        The RFC's word in snake case; set by `declare` from the variable's name.
+    kind : str
+        One of `KINDS`. "ints" and "texts" are lists: a comparison holds if it holds for any element.
+    doc : str
+        One sentence.
+    bits : int
+        Width of a number; 0 where it has none.
+    unit : str
+        "byte", "ns", "32-bit word", ...; empty for a plain number.
+    aliases : tuple of str
+        Other full spellings, e.g. Wireshark's "tcp.srcport".
+    column : str
+        Column of the decoded packet row that already holds the value, or empty.
+    side : str
+        "src" or "dst" for the parts of the five-tuple, which are known of a whole connection; else empty.
+    enum : dict
+        Names that a filter may write instead of the number.
+    """
+
+    kind: str
+    doc: str
+    bits: int = 0
+    unit: str = ""
+    aliases: tuple[str, ...] = ()
+    column: str = ""
+    side: str = ""
+    enum: dict[str, int] = field(default_factory=dict, hash=False)
+    name: str = ""
+    protocol: str = ""
+
+
+class Reader(Kernel):
+    """A compiled reader that carries the declaration of its field.
+
+    Header protocols: `reader(span, at)`, `at` being where the header begins. Session protocols: `reader(session)`,
+    `session` being the address of the parser's state; numbers come back as a word, text and bytes as a span; lists
+    take a second argument, `reader(session, n)`, and `reader(session, -1)` is their length.
+    """
+
+    def __init__(self, function: Callable[..., Any], declaration: Field) -> None:
+        super().__init__(function, role="leaf")
+        self.field = declaration
+
+
+def _header_reader(width: int, offset: int, declaration: Field, shift: int = 0, mask: int = -1) -> Reader:
+    load = {1: wire.u8, 2: wire.u16, 3: wire.u24, 4: wire.u32, 8: wire.u64}[width]
+    if mask == -1:
+
+        def read(span: Any, at: Any) -> Any:
+            return load(span, at + offset)
+    else:
+
+        def read(span: Any, at: Any) -> Any:
+            return (load(span, at + offset) >> shift) & mask
+
+    return Reader(read, declaration)
+
+
+def u8(offset: int, doc: str, **more: Any) -> Reader:
+    """Declare a byte of a header."""
+    return _header_reader(1, offset, Field("int", doc, bits=8, **more))
+
+
+def u16(offset: int, doc: str, **more: Any) -> Reader:
+    """Declare a 16-bit number of a header, in network order."""
+    return _header_reader(2, offset, Field("int", doc, bits=16, **more))
+
+
+def u32(offset: int, doc: str, **more: Any) -> Reader:
+    """Declare a 32-bit number of a header, in network order."""
+    return _header_reader(4, offset, Field("int", doc, bits=32, **more))
+
+
+def bits(offset: int, width: int, high: int, low: int, doc: str, **more: Any) -> Reader:
+    """Declare bits `high` to `low` (from the least significant, which is 0) of the `width`-byte word at `offset`."""
+    size = high - low + 1
+    return _header_reader(width, offset, Field("int", doc, bits=size, **more), low, (1 << size) - 1)
+
+
+def flag(offset: int, width: int, bit: int, doc: str, **more: Any) -> Reader:
+    """Declare one bit as a bool field; a filter may also compare it with 0 and 1."""
+    return _header_reader(width, offset, Field("bool", doc, bits=1, **more), bit, 1)
+
+
+def ipv4(offset: int, doc: str, **more: Any) -> Reader:
+    """Declare an IPv4 address."""
+    return _header_reader(4, offset, Field("ipv4", doc, bits=32, **more))
+
+
+def column(kind: str, name: str, doc: str, **more: Any) -> Reader:
+    """Declare a field that only the decoded packet row holds (`PACKET` in `retina_jit.state.layout`)."""
+
+    def read(row: Any) -> Any:
+        raise ProtocolError(f"{name} is read from the packet row")
+
+    return Reader(read, Field(kind, doc, column=name, **more))
+
+
+def session_field(kind: str, doc: str, **more: Any) -> Callable[[Callable[..., Any]], Reader]:
+    """Declare a field of a session protocol: decorates `reader(session)`, see `Reader`."""
+
+    def declare_reader(function: Callable[..., Any]) -> Reader:
+        return Reader(function, Field(kind, doc, **more))
+
+    return declare_reader
+
+
+@dataclass(frozen=True)
+class Example:
+    """Bytes and what they mean; run by the generic tests."""
+
+    name: str
+    hex: str
+    payload_at: int
+    fields: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One declared protocol.
+
+    Attributes
+    ----------
+    name : str
+        The filter's word, and the name of the file.
+    level : str
+        "packet" (a header) or "session" (a conversation over a transport).
+    within : tuple
+        Header protocols: (field of the parent, value) pairs. Session protocols: names of transports.
+    fields : dict of str to Field
+        What a filter can ask for.
+    module : str
+        Where the readers are found, by their names.
+    number : int
+        Session protocols: position in the registry plus one, the `service` word of a connection.
+    """
+
+    name: str
+    title: str
+    level: str
+    within: tuple[Any, ...]
+    fields: dict[str, Field]
+    module: str
+    examples: tuple[Any, ...] = ()
+    aliases: tuple[str, ...] = ()
+    number: int = 0
+
+
+_registry: dict[str, Protocol] = {}
+
+
+def declare(
+    name: str,
+    title: str,
+    *,
+    level: str,
+    within: Sequence[Any],
+    examples: Iterable[Any] = (),
+    aliases: Sequence[str] = (),
+) -> Protocol:
+    """Enter the calling module's protocol in the registry, with every reader that the module holds.
+
+    Raises
+    ------
+    ProtocolError
+        The name is taken by another module, or a field has no known kind.
+    """
+    module = sys._getframe(1).f_globals
+    fields = {}
+    for word, reader in module.items():
+        if isinstance(reader, Reader):
+            if reader.field.kind not in KINDS:
+                raise ProtocolError(f"{name}.{word}: kind {reader.field.kind!r} is none of {', '.join(KINDS)}")
+            fields[word] = replace(reader.field, name=word, protocol=name)
+            reader.field = fields[word]
+            reader.__name__ = word
+    known = _registry.get(name)
+    if known is not None and known.module != module["__name__"]:
+        raise ProtocolError(f"protocol {name!r} is declared by {known.module} and by {module['__name__']}")
+    made = Protocol(
+        name, title, level, tuple(within), fields, module["__name__"], tuple(examples), tuple(aliases),
+        number=known.number if known else 0,
+    )  # fmt: skip
+    _registry[name] = made
+    return made
+
+
+@cache
+def _discover() -> None:
+    for package in ("retina_jit.parsers.packet", "retina_jit.parsers.session"):
+        folder = importlib.import_module(package)
+        for found in pkgutil.iter_modules(folder.__path__):
+            importlib.import_module(f"{package}.{found.name}")
+
+
+def protocols() -> dict[str, Protocol]:
+    """Return every declared protocol by name; header protocols first, session protocols numbered from 1 by name."""
+    _discover()
+    packet = {n: p for n, p in sorted(_registry.items()) if p.level == "packet"}
+    session = [p for _, p in sorted(_registry.items()) if p.level == "session"]
+    return packet | {p.name: replace(p, number=k) for k, p in enumerate(session, 1)}
