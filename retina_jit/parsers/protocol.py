@@ -41,7 +41,10 @@ class Field:
     aliases : tuple of str
         Other full spellings, e.g. Wireshark's "tcp.srcport".
     column : str
-        Column of the decoded packet row that already holds the value, or empty.
+        Column of the decoded packet row that already holds the value, or empty. For kind "ipv6" it is the stem of a
+        pair of columns: "src" means `src_hi` and `src_lo`.
+    shift : int
+        The value is bits `shift` to `shift + bits - 1` of the column.
     side : str
         "src" or "dst" for the parts of the five-tuple, which are known of a whole connection; else empty.
     enum : dict
@@ -54,6 +57,7 @@ class Field:
     unit: str = ""
     aliases: tuple[str, ...] = ()
     column: str = ""
+    shift: int = 0
     side: str = ""
     enum: dict[str, int] = field(default_factory=dict, hash=False)
     name: str = ""
@@ -116,6 +120,24 @@ def flag(offset: int, width: int, bit: int, doc: str, **more: Any) -> Reader:
 def ipv4(offset: int, doc: str, **more: Any) -> Reader:
     """Declare an IPv4 address."""
     return _header_reader(4, offset, Field("ipv4", doc, bits=32, **more))
+
+
+def mac(offset: int, doc: str, **more: Any) -> Reader:
+    """Declare a link-layer address, a number of 48 bits."""
+
+    def read(span: Any, at: Any) -> Any:
+        return (wire.u16(span, at + offset) << 32) | wire.u32(span, at + offset + 2)
+
+    return Reader(read, Field("mac", doc, bits=48, **more))
+
+
+def ipv6(offset: int, doc: str, **more: Any) -> Reader:
+    """Declare an IPv6 address; its reader gives the pair (first eight bytes, last eight bytes)."""
+
+    def read(span: Any, at: Any) -> Any:
+        return wire.u64(span, at + offset), wire.u64(span, at + offset + 8)
+
+    return Reader(read, Field("ipv6", doc, bits=128, **more))
 
 
 def column(kind: str, name: str, doc: str, **more: Any) -> Reader:
