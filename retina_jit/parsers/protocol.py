@@ -76,6 +76,10 @@ class Reader(Kernel):
         super().__init__(function, role="leaf")
         self.field = declaration
 
+    def __call__(self, *arguments: Any) -> Any:
+        """Seen by type checkers only: kernels call the compiled reader, and Python cannot."""
+        return super().__call__(*arguments)
+
 
 def _header_reader(width: int, offset: int, declaration: Field, shift: int = 0, mask: int = -1) -> Reader:
     load = {1: wire.u8, 2: wire.u16, 3: wire.u24, 4: wire.u32, 8: wire.u64}[width]

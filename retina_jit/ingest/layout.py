@@ -1,0 +1,103 @@
+"""The records that walkers and Python share. Addresses, times [ns] and counters are `i8` words."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+SOURCE = np.dtype(
+    [
+        # What is there. Python sets these; a walker moves `at`.
+        ("base", "i8"),  # address of the first byte of the window: the mapped file, or the buffer
+        ("at", "i8"),  # address of the next record
+        ("end", "i8"),  # address behind the last byte
+        ("final", "i8"),  # 1: nothing will follow behind `end`
+        ("passed", "i8"),  # bytes of the stream before `base`
+        ("guard", "i8"),  # address of an aligned word in the last page of the mapping; 0: nothing is mapped
+        ("shrunk", "i8"),  # address of the page that was gone when it was touched; 0: none
+        # How to read it.
+        ("swap", "i8"),  # 1: numbers are big-endian
+        ("unit", "i8"),  # pcap: ns per fraction of a second
+        ("header", "i8"),  # pcap: length of a record header
+        ("link", "i8"),  # pcap: link type
+        ("interfaces", "i8"),  # pcapng: address of the table of INTERFACE records
+        ("interface_count", "i8"),  # pcapng: of the section
+        ("section", "i8"),  # pcapng: sections begun
+        # What came out.
+        ("status", "i8"),  # a Status; valid when a walk gave no row
+        ("reason", "i8"),  # a Reason, when BROKEN
+        ("cut", "i8"),  # 1: the last record is not whole
+        ("frames", "i8"),  # given out
+        ("number", "i8"),  # number of the last frame given out, counted over all sources of a run
+        ("bytes", "i8"),  # on the wire, of the frames given out
+        ("captured", "i8"),  # captured, of the frames given out
+        ("ts", "i8"),  # of the last frame [ns]
+        ("ahead", "i8"),  # address up to which was prefetched
+        # As it was when the last walk began, for `CaptureSource.refill` after SHRUNK.
+        ("burst_at", "i8"),
+        ("burst_interfaces", "i8"),
+        ("burst_frames", "i8"),
+        ("burst_bytes", "i8"),
+        ("burst_captured", "i8"),
+    ]
+)
+
+INTERFACE = np.dtype(
+    [
+        ("link", "i8"),
+        ("snaplen", "i8"),  # 0: none
+        ("multiply", "i8"),  # ns per tick, or 0
+        ("divide", "i8"),  # ticks per ns, or 0
+        ("shift", "i8"),  # ticks are 2^-shift s when neither is set
+        ("offset", "i8"),  # added to each time [ns]
+        ("frames", "i8"),
+        ("first", "i8"),  # 1 + position in the run's list of link types, see `CaptureSource.unsupported`
+    ]
+)
+MAX_INTERFACES = 4096
+"""In one section. Real captures have tens."""
+
+MAX_CAPLEN = 256 << 10
+"""A record that claims more captured bytes [byte] than any capture program writes for an IP link is damage."""
+
+MAX_BLOCK = 16 << 20
+"""A larger pcapng block [byte] is damage; name resolution and secrets blocks stay far below."""
+
+PREFETCH = 4096
+"""How far the walkers prefetch ahead [byte]: the records are a chain, and memory latency would be paid on each link."""
+
+
+class Reason(IntEnum):
+    """Why a source is BROKEN."""
+
+    NONE = 0
+    CAPLEN = 1
+    BLOCK = 2
+    TRAILER = 3
+    BYTE_ORDER = 4
+    VERSION = 5
+    NO_INTERFACE = 6
+    INTERFACES = 7
+    RESOLUTION = 8
+    ZEROS = 9
+    COMPRESSION = 10
+    PACKET = 11
+    LINK = 12
+
+
+REASONS = {
+    Reason.NONE: "",
+    Reason.CAPLEN: f"a record claims more than {MAX_CAPLEN} captured bytes",
+    Reason.BLOCK: f"a block is shorter than its form, not a multiple of four, or longer than {MAX_BLOCK} bytes",
+    Reason.TRAILER: "a block ends with another length than it begins with",
+    Reason.BYTE_ORDER: "a section header has no byte order mark",
+    Reason.VERSION: "a section has a version other than 1",
+    Reason.NO_INTERFACE: "a packet names an interface that was not described",
+    Reason.INTERFACES: f"a section describes more than {MAX_INTERFACES} interfaces",
+    Reason.RESOLUTION: "an interface has a clock finer than 10^-18 s",
+    Reason.ZEROS: "a record of zeros: the file was not written to its end",
+    Reason.COMPRESSION: "the compressed data is damaged",
+    Reason.PACKET: "a packet is longer than the block that holds it",
+    Reason.LINK: "link type not supported",
+}

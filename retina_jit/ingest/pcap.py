@@ -1,0 +1,108 @@
+"""Walking a pcap file. Source: draft-ietf-opsawg-pcap; the modified format: libpcap's sf-pcap.c describes it.
+
+The file header is read by `retina_jit.ingest.source`; here are the records.
+"""
+
+from __future__ import annotations
+
+from retina_jit import memory
+from retina_jit.ingest.guard import is_gone
+from retina_jit.ingest.layout import MAX_CAPLEN, PREFETCH, SOURCE, Reason
+from retina_jit.jit import entry, kernel, leaf
+from retina_jit.memory import prefetch_read
+from retina_jit.parsers.wire import u32, u32_le
+from retina_jit.state.layout import PACKET
+from retina_jit.status import Status
+
+FILE_HEADER = 24
+SOURCE_AT, ROW_AT = memory.at(SOURCE), memory.at(PACKET)
+ROW_LEN = PACKET.itemsize
+DONE, NEED_INPUT, SHRUNK, BROKEN = int(Status.DONE), int(Status.NEED_INPUT), int(Status.SHRUNK), int(Status.BROKEN)
+CAPLEN, ZEROS = int(Reason.CAPLEN), int(Reason.ZEROS)
+
+
+@leaf
+def number(span, at, swap):
+    """A 32-bit number in the byte order of the file."""
+    if swap:
+        return u32(span, at)
+    return u32_le(span, at)
+
+
+@leaf
+def prefetch_to(ahead, goal):
+    """Prefetch every cache line from `ahead` to `goal`; returns how far that came."""
+    while ahead < goal:
+        prefetch_read(ahead)
+        ahead += 64
+    return ahead
+
+
+@entry
+def walk(source, rows, most):
+    """Fill up to `most` rows with the next frames. Returns how many; if none, `status` says why.
+
+    Rows hold frame, ts, caplen, length, link and number. The frames stay where they are until the source is refilled.
+    """
+    s = SOURCE_AT(source)
+    s.burst_at = s.at
+    s.burst_frames, s.burst_bytes, s.burst_captured = s.frames, s.bytes, s.captured
+    if is_gone(source):
+        s.status = SHRUNK
+        return 0
+    at, end, swap, unit, header, link = s.at, s.end, s.swap, s.unit, s.header, s.link
+    wire, captured, number_before = s.bytes, s.captured, s.number
+    ahead = max(s.ahead, at)
+    n = 0
+    while n < most:
+        ahead = prefetch_to(ahead, at + PREFETCH)
+        span = (at, end - at)
+        if span[1] < header:
+            break
+        seconds = number(span, 0, swap)
+        fraction = number(span, 4, swap)
+        caplen = number(span, 8, swap)
+        length = number(span, 12, swap)
+        if caplen > MAX_CAPLEN or span[1] - header < caplen or seconds | fraction | caplen | length == 0:
+            break
+        row = ROW_AT(rows + n * ROW_LEN)
+        n += 1
+        row.frame = at + header
+        row.ts = seconds * 1_000_000_000 + fraction * unit
+        row.caplen = caplen
+        row.length = length
+        row.link = link
+        row.number = number_before + n
+        wire += length
+        captured += caplen
+        at += header + caplen
+    s.at, s.ahead, s.bytes, s.captured = at, ahead, wire, captured
+    s.frames += n
+    s.number += n
+    if n == 0:
+        stop(source)
+    return n
+
+
+@kernel
+def stop(source):
+    """Set the status of a source whose next record cannot be given out."""
+    s = SOURCE_AT(source)
+    span = (s.at, s.end - s.at)
+    header = s.header
+    if span[1] >= header:
+        caplen = number(span, 8, s.swap)
+        if caplen > MAX_CAPLEN:
+            s.status, s.reason = BROKEN, CAPLEN
+            return 0
+        if number(span, 0, s.swap) | number(span, 4, s.swap) | caplen | number(span, 12, s.swap) == 0:
+            # A mapped file that became shorter within its last page reads as zeros, with no fault.
+            s.status, s.reason = SHRUNK if s.guard else BROKEN, ZEROS
+            return 0
+    if not s.final:
+        s.status = NEED_INPUT
+        return 0
+    s.status = DONE
+    if span[1] > 0:
+        s.cut = 1
+    return 0

@@ -1,0 +1,398 @@
+"""Capture files and streams as sources of frames.
+
+A regular, uncompressed file is mapped and walked where it lies. Everything else (standard input, pipes, gzip, zstd, xz,
+bzip2) is read in chunks into one buffer.
+"""
+
+from __future__ import annotations
+
+import glob
+import mmap
+import os
+import stat
+import struct
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from retina_jit import memory
+from retina_jit.errors import SourceError
+from retina_jit.ingest import guard
+from retina_jit.ingest.layout import INTERFACE, MAX_BLOCK, MAX_INTERFACES, REASONS, SOURCE, Reason
+from retina_jit.ingest.linktypes import describe, is_supported
+from retina_jit.ingest.stream import Stream, open_stream
+from retina_jit.status import Status
+
+PCAP_MAGIC = {
+    0xA1B2C3D4: (1000, 16),
+    0xA1B23C4D: (1, 16),
+    0xA1B2CD34: (1000, 24),  # "modified" pcap of old Linux patches: eight more bytes in each record header
+}
+"""Magic number: ns per fraction of a second, length of a record header."""
+
+PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
+CHUNK = 1 << 20
+BUFFER = MAX_BLOCK + 2 * CHUNK
+
+WALK_PCAP = "retina_jit.ingest.pcap:walk"
+WALK_PCAPNG = "retina_jit.ingest.pcapng:walk"
+
+
+class CaptureSource:
+    """One capture, being walked.
+
+    The run is: walk until a walk gives no frame, then look at `status`: NEED_INPUT and SHRUNK ask for `refill` and
+    another walk; DONE and BROKEN are the end. Between decoding the frames of a walk and using them,
+    `retina_jit.ingest.guard.is_gone(address)` has to be asked: if it holds, throw the rows away, call `refill`, walk again.
+
+    Parameters
+    ----------
+    path : str
+        A file, a pipe, or "-" for standard input.
+    first : int
+        Number of frames of the run that come before this source's (column `number`).
+
+    Attributes
+    ----------
+    address : int
+        Of the `SOURCE` record; the first argument of the walker.
+    walk_unit : str
+        The entry that walks this source.
+
+    Raises
+    ------
+    SourceError
+        No such file, a folder, not a capture, unknown link type.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, first: int = 0) -> None:
+        self.path = os.fspath(path)
+        self.name = "standard input" if self.path == "-" else self.path
+        self._region = memory.Region(SOURCE.itemsize)
+        self._words = self._region.array(SOURCE, 1)[0]
+        self.address = self._region.address
+        self._map: mmap.mmap | None = None
+        self._slot: int | None = None
+        self._stream: Stream | None = None
+        self._buffer: memory.Region | None = None
+        self._table: memory.Region | None = None
+        self._file_size = 0
+        self._words["number"] = first
+        self._closed = False
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    # ------------------------------------------------------------------------------------------------- opening
+
+    def _open(self) -> None:
+        if self.path == "-":
+            if sys.stdin is None or sys.stdin.isatty():
+                raise SourceError("standard input is a terminal: pipe a capture into it, or name a file")
+            self._begin_stream(os.dup(sys.stdin.fileno()))
+            return
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SourceError(f"{self.path}: {error.strerror or error}".replace("No such file or directory", "no such file")) from error
+        try:
+            found = os.fstat(fd)
+            if stat.S_ISDIR(found.st_mode):
+                raise SourceError(f"{self.path}: is a folder; name a capture file in it, or quote a pattern such as '{self.path}/*.pcap'")
+            head = os.pread(fd, 24, 0) if stat.S_ISREG(found.st_mode) else b""
+            mappable = stat.S_ISREG(found.st_mode) and guard.SUPPORTED and _walker(head) is not None
+            if mappable and self._begin_map(fd, found.st_size):
+                os.close(fd)
+                return
+        except BaseException:
+            os.close(fd)
+            raise
+        self._begin_stream(fd)
+
+    def _begin_map(self, fd: int, size: int) -> bool:
+        """Map the file. False if no guard is left for it: it is read then."""
+        self._fd = os.dup(fd)
+        self._map = mmap.mmap(fd, size, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
+        bytes_ = np.frombuffer(self._map, np.uint8)
+        base = int(bytes_.ctypes.data)
+        del bytes_
+        word = self.address + SOURCE.fields["shrunk"][1]  # type: ignore[index]
+        self._slot = guard.watch(base, size, word)
+        if self._slot is None:
+            self._map.close()
+            self._map = None
+            os.close(self._fd)
+            return False
+        if hasattr(mmap, "MADV_SEQUENTIAL"):
+            self._map.madvise(mmap.MADV_SEQUENTIAL)
+        words = self._words
+        words["base"] = words["at"] = base
+        words["end"] = base + size
+        words["final"] = 1
+        words["guard"] = (base + size - 1) & ~7
+        self._file_size = size
+        self._begin(bytes(self._map[: 4 * CHUNK]) if size < 4096 else bytes(self._map[: min(size, CHUNK)]))
+        return True
+
+    def _begin_stream(self, fd: int) -> None:
+        self._stream = open_stream(fd, self.name)
+        self._buffer = memory.Region(BUFFER)
+        words = self._words
+        words["base"] = words["at"] = words["end"] = self._buffer.address
+        # The header first: a live capture may wait long before its first packet.
+        while words["end"] - words["base"] < 24 and self._read():
+            pass
+        self._begin(bytes(self._buffer.array(np.uint8, int(words["end"] - words["base"]))))
+
+    def _begin(self, head: bytes) -> None:
+        """Find the format and check the link type; `head` are the first bytes."""
+        words = self._words
+        unit = _walker(head[:24])
+        if unit is None:
+            if not head:
+                raise SourceError(f"{self.name}: is empty, not a capture")
+            raise SourceError(f"{self.name}: not a capture file: it begins with {head[:8].hex(' ')} ({head[:8]!r})")
+        self.walk_unit = unit
+        if unit == WALK_PCAPNG:
+            self._table = memory.Region(MAX_INTERFACES * INTERFACE.itemsize)
+            words["interfaces"] = self._table.address
+            links = _first_interfaces(head)
+            if links and not any(is_supported(n) for n in links):
+                raise SourceError(f"{self.name}: {describe(links[0])} is not supported{_SUPPORTED_HINT}")
+            return
+        if len(head) < 24:
+            raise SourceError(f"{self.name}: ends within the file header, not a capture")
+        swap = head[0] == 0xA1
+        magic, _, _, _, _, _, link = struct.unpack((">" if swap else "<") + "IHHiIII", head[:24])
+        link &= 0xFFFF  # above: the length of a frame check sequence
+        if not is_supported(link):
+            raise SourceError(f"{self.name}: {describe(link)} is not supported{_SUPPORTED_HINT}")
+        words["swap"] = swap
+        words["unit"], words["header"] = PCAP_MAGIC[magic]
+        words["link"] = link
+        words["at"] += 24
+
+    # ------------------------------------------------------------------------------------------------- running
+
+    @property
+    def status(self) -> Status:
+        """Why the last walk gave no frame."""
+        return Status(int(self._words["status"]))
+
+    def refill(self) -> bool:
+        """Go on after NEED_INPUT or SHRUNK, or after `is_gone`. False if there is nothing more to walk.
+
+        The rows of the last walk are no longer valid after this.
+        """
+        if self._map is not None:
+            return self._refit()
+        if self._stream is None or self._words["final"]:
+            return False
+        self._read()
+        return True
+
+    def _refit(self) -> bool:
+        """Take the new size of a mapped file as the limit, and go back to where the last walk began."""
+        words = self._words
+        size = os.fstat(self._fd).st_size
+        if words["shrunk"]:
+            size = min(size, int(words["shrunk"] - words["base"]))
+        end = int(words["base"]) + size
+        if end >= words["end"]:
+            # Nothing is missing: the zeros stand in the file.
+            words["guard"] = 0
+            return True
+        words["at"] = words["burst_at"]
+        words["interface_count"] = words["burst_interfaces"]
+        words["number"] -= words["frames"] - words["burst_frames"]
+        words["frames"] = words["burst_frames"]
+        words["bytes"] = words["burst_bytes"]
+        words["captured"] = words["burst_captured"]
+        words["end"] = max(end, int(words["at"]))
+        words["shrunk"] = 0
+        words["guard"] = (end - 1) & ~7 if size else 0
+        words["cut"] = 1
+        return True
+
+    def _read(self) -> bool:
+        """Read a chunk behind what is not walked yet. False at the end of the stream."""
+        words = self._words
+        assert self._buffer is not None and self._stream is not None
+        base, at, end = int(self._buffer.address), int(words["at"]), int(words["end"])
+        left = end - at
+        if at > base and (left <= CHUNK or end - base + CHUNK > BUFFER):
+            held = self._buffer.array(np.uint8)
+            held[:left] = held[at - base : end - base]  # numpy copies overlapping ranges rightly
+            words["passed"] += at - base
+            at, end = base, base + left
+            words["at"], words["end"], words["ahead"] = at, end, 0
+        room = self._buffer.array(np.uint8, min(CHUNK, BUFFER - (end - base)), end - base)
+        n = self._stream.readinto(room.data)
+        words["end"] = end + n
+        if n == 0:
+            words["final"] = 1
+            if self._stream.damaged:
+                words["cut"] = 1
+        return n > 0
+
+    # ----------------------------------------------------------------------------------------------- afterwards
+
+    @property
+    def frames(self) -> int:
+        """Frames given out."""
+        return int(self._words["frames"])
+
+    @property
+    def bytes(self) -> int:
+        """Their length on the wire [byte]."""
+        return int(self._words["bytes"])
+
+    @property
+    def number(self) -> int:
+        """Number of the last frame in the run: the `first` of the next source."""
+        return int(self._words["number"])
+
+    @property
+    def size(self) -> int:
+        """Size of the file [byte], compressed as it is; 0 if not known."""
+        return self._file_size or (self._stream.size if self._stream else 0)
+
+    @property
+    def position(self) -> int:
+        """How much of `size` is done [byte]."""
+        if self._stream is not None:
+            return self._stream.position
+        return self.offset
+
+    @property
+    def offset(self) -> int:
+        """Where the next record begins in the (uncompressed) capture [byte]."""
+        return int(self._words["passed"] + self._words["at"] - self._words["base"])
+
+    @property
+    def cut(self) -> bool:
+        """Whether the capture ends inside a record, or became shorter while it was read."""
+        return bool(self._words["cut"])
+
+    @property
+    def unsupported(self) -> dict[str, int]:
+        """Frames by link type that is not supported (pcapng may mix them); the decoder calls them NOT_IP."""
+        if self._table is None:
+            return {}
+        found: Counter[str] = Counter()
+        for row in self._table.array(INTERFACE, MAX_INTERFACES)[: int(self._words["interface_count"])]:
+            if not is_supported(int(row["link"])) and row["frames"]:
+                found[describe(int(row["link"]))] += int(row["frames"])
+        return dict(found)
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the input, in one line; empty if nothing is."""
+        if self.status == Status.BROKEN:
+            return f"{self.name}: byte {self.offset}: {REASONS[Reason(int(self._words['reason']))]}; the rest is not read"
+        if self._stream is not None and self._stream.damaged:
+            return f"{self.name}: {self._stream.damaged}; {self.frames} frames before that were read"
+        if self.cut:
+            return f"{self.name}: cut at byte {self.offset}, inside a record; {self.frames} frames before that were read"
+        return ""
+
+    def close(self) -> None:
+        """Give everything back. Frames of the last walk must not be read any more."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._slot is not None:
+            guard.unwatch(self._slot)
+        if self._map is not None:
+            self._map.close()
+            os.close(self._fd)
+        if self._stream is not None:
+            self._stream.close()
+
+    def __enter__(self) -> CaptureSource:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<CaptureSource {self.name}: {self.frames} frames>"
+
+
+_SUPPORTED_HINT = ": Ethernet, raw IP, Linux cooked, BSD loopback, PPP are"
+
+
+def _walker(head: bytes) -> str | None:
+    """Return the entry that walks what begins so."""
+    if head[:4] == PCAPNG_MAGIC:
+        return WALK_PCAPNG
+    if len(head) >= 4 and (int.from_bytes(head[:4], "little") in PCAP_MAGIC or int.from_bytes(head[:4], "big") in PCAP_MAGIC):
+        return WALK_PCAP
+    return None
+
+
+def _first_interfaces(head: bytes) -> list[int]:
+    """Link types of the interfaces that a pcapng describes before its first packet, as far as `head` reaches."""
+    order = "<" if head[8:12] == b"\x4d\x3c\x2b\x1a" else ">"
+    at = 0
+    links: list[int] = []
+    while at + 12 <= len(head):
+        kind, length = struct.unpack_from(order + "II", head, at)
+        if kind in (2, 3, 6) or length < 12 or (kind == 0x0A0D0D0A and at):
+            return links
+        if kind == 1:
+            links.append(struct.unpack_from(order + "H", head, at + 8)[0])
+        at += length
+    return []
+
+
+def open_source(path: str | os.PathLike[str], *, first: int = 0) -> CaptureSource:
+    """Open one capture; see `CaptureSource`."""
+    return CaptureSource(path, first=first)
+
+
+def open_sources(paths: Iterable[str | os.PathLike[str]]) -> Iterator[CaptureSource]:
+    """Open captures one after the other, in the order given; a pattern stands for its files in the order of their names.
+
+    A source is closed when the next one is asked for, and frames are numbered through.
+
+    Raises
+    ------
+    SourceError
+        At once: a pattern that no file matches, a file that does not exist. Later: what opening a file finds.
+    """
+    return _open_each(list(expand(paths)))
+
+
+def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
+    """Return the files that names and patterns stand for. A name that exists is never taken for a pattern."""
+    for path in (os.fspath(p) for p in paths):
+        if path == "-" or Path(path).exists():
+            yield path
+        elif glob.has_magic(path):
+            found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+            if not found:
+                raise SourceError(f"{path}: no file matches")
+            yield from found
+        else:
+            raise SourceError(f"{path}: no such file")
+
+
+def _open_each(paths: list[str]) -> Iterator[CaptureSource]:
+    first = 0
+    for path in paths:
+        with open_source(path, first=first) as source:
+            yield source
+            first = source.number
+
+
+def numpy_source(source: CaptureSource) -> Any:
+    """Return the `SOURCE` record as a NumPy record (tests and tools)."""
+    return source._words
