@@ -292,6 +292,30 @@ call1, call2, call3, call4, call5, call6 = (_call(n) for n in range(1, 7))
 """callN(address, word, ...): call the entry at an address; its result is a word."""
 
 
+def constant(name: str, data: bytes) -> Any:
+    """Return the kernel function `() -> address` of read-only bytes that are compiled into each entry that uses it."""
+
+    def build() -> Any:
+        from llvmlite import ir
+        from numba import types
+
+        def locate(typing_context):
+            def codegen(context, builder, signature, args):
+                kind = ir.ArrayType(ir.IntType(8), len(data))
+                found = builder.module.globals.get(name)
+                if found is None:
+                    found = ir.GlobalVariable(builder.module, kind, name)
+                    found.linkage, found.global_constant, found.align = "internal", True, 8
+                    found.initializer = ir.Constant(kind, bytearray(data))
+                return builder.ptrtoint(found, ir.IntType(64))
+
+            return types.int64(), codegen
+
+        return locate
+
+    return make_raw(build, name)
+
+
 # ------------------------------------------------------------------------------------------------ seen by Python
 
 

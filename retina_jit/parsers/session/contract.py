@@ -1,0 +1,34 @@
+"""What a session parser is: the entries that the pipeline calls, and what they answer.
+
+A session parser is one module in this folder. It declares its protocol and its fields, and has
+
+`STATE`
+    The dtype of its memory per connection: zero-filled when a connection becomes its own, freed after `release`, and
+    never moved in between. Small; what can grow lies in the arena (`retina_jit.state.arena`).
+`PROBE_LIMIT`
+    With this many bytes of one direction `probe` has always made up its mind.
+`probe(address, length, direction) -> Probe`
+    Looks at the first bytes in order of one direction, at least once; again, with more of them, after UNSURE.
+`parse(state, input) -> flags below`
+    Takes bytes of one direction from `at` of the INPUT, and moves `at` past what it has taken. `lost` bytes are
+    missing right before them: the parser deals with that and sets `lost` to 0. Flags:
+    0: all bytes are taken, the next ones may complete a session;
+    READY: a session is complete; deliver it, then call again with the same INPUT;
+    STOP: nothing more can come of this connection: do not call again but for `release` (and READY, if set as well);
+    NOT_OURS: the bytes are another protocol's, and nothing was delivered; implies STOP.
+    What it says does not depend on where the stream was cut into calls.
+`finish(state, arena) -> READY or 0`
+    The connection has ended: whether there is a session that was begun, is worth delivering and was not delivered.
+`release(state, arena) -> 0`
+    Frees what lies in the arena. May be called in any state, and twice.
+
+A field's reader takes the address of the state. Its spans stay valid until `release`; a list of texts gives its length
+as the second word of a span, `reader(state, -1) == (0, length)`; what is absent is 0, or a span whose address is 0.
+`project(context) -> 0` writes the session into an event, see `retina_jit.delivery.event`.
+"""
+
+from __future__ import annotations
+
+READY = 1
+STOP = 2
+NOT_OURS = 4

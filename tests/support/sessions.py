@@ -1,0 +1,189 @@
+"""Drives a session parser from Python: bytes in, flags, fields and events out."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from retina_jit import jit
+from retina_jit.delivery.event import CONTEXT, EVENT
+from retina_jit.jit import cache_dir
+from retina_jit.memory import Region
+from retina_jit.parsers.protocol import protocols
+from retina_jit.parsers.session.contract import NOT_OURS, READY, STOP
+from retina_jit.state.arena import ARENA
+from retina_jit.state.layout import INPUT
+
+Segment = tuple[int, bytes]
+"""Direction and bytes."""
+Gap = tuple[int, bytes, int]
+"""Direction, bytes, and how many bytes are missing before them."""
+
+_READ = {
+    "int": "    store64(out, {call}(session))",
+    "bool": "    store64(out, 1 if {call}(session) else 0)",
+    "text": "    span = {call}(session)\n    store64(out, span[0])\n    store64(out + 8, span[1])",
+    "ints": "    store64(out, {call}(session, n))",
+    "texts": "    span = {call}(session, n)\n    store64(out, span[0])\n    store64(out + 8, span[1])",
+}
+_READ["bytes"] = _READ["text"]
+
+
+class Parser:
+    """The entries of one session protocol, and memory for its sessions."""
+
+    def __init__(self, name: str, arena_size: int = 32 << 20) -> None:
+        self.protocol = protocols()[name]
+        self.module = importlib.import_module(self.protocol.module)
+        self.reader_file = cache_dir() / f"test_readers_{name}.py"
+        units = {n: f"{self.protocol.module}:{n}" for n in ("probe", "parse", "finish", "release", "project")}
+        units = {n: u for n, u in units.items() if hasattr(self.module, n)}
+        units |= {f"read_{n}": f"{self.reader_file}:read_{n}" for n in self.protocol.fields}
+        self._write_readers()
+        jit.ensure(units.values())
+        self._entries: dict[str, Callable[..., int]] = {n: jit.function(u) for n, u in units.items()}
+        self._arena_memory = Region(arena_size)
+        self._arena = np.zeros(1, ARENA)
+        self.arena_address = int(self._arena.ctypes.data)
+        self.reset_arena(arena_size)
+
+    def reset_arena(self, size: int) -> None:
+        """Forget all that was allocated; from now on there are `size` bytes."""
+        self._arena[:] = 0
+        self._arena["top"] = self._arena_memory.address
+        self._arena["end"] = self._arena_memory.address + size
+
+    @property
+    def used(self) -> int:
+        """Bytes of the arena that are out."""
+        return int(self._arena["used"][0])
+
+    def call(self, name: str, *words: int) -> int:
+        """Call an entry."""
+        return self._entries[name](*words)
+
+    def probe(self, data: bytes, direction: int = 0) -> int:
+        """Ask the prober."""
+        held = ctypes.create_string_buffer(data, len(data) or 1)
+        return self.call("probe", ctypes.addressof(held), len(data), direction)
+
+    def session(self) -> Session:
+        """Begin a connection."""
+        return Session(self)
+
+    def run(self, segments: Iterable[Segment | Gap]) -> Session:
+        """Feed a connection to its end; what is delivered last is left for reading."""
+        session = self.session()
+        for segment in segments:
+            session.feed(*segment)
+            if session.stopped:
+                break
+        session.finish()
+        return session
+
+    def _write_readers(self) -> None:
+        lines = [
+            "from retina_jit.jit import entry",
+            "from retina_jit.memory import store64",
+            f"from {self.protocol.module} import {', '.join(self.protocol.fields)}",
+        ]
+        for name, field in self.protocol.fields.items():
+            body = _READ[field.kind].format(call=name)
+            lines += ["", "", "@entry", f"def read_{name}(session, n, out):", body, "    return 0"]
+        text = "\n".join(lines) + "\n"
+        if not self.reader_file.exists() or self.reader_file.read_text() != text:
+            self.reader_file.write_text(text)
+            jit.forget_sources()
+
+
+class Session:
+    """One connection."""
+
+    def __init__(self, parser: Parser) -> None:
+        self.parser = parser
+        self._state = np.zeros(1, parser.module.STATE)
+        self._input = np.zeros(1, INPUT)
+        self._out = np.zeros(2, np.int64)
+        self.address = int(self._state.ctypes.data)
+        self.delivered = 0
+        self.stopped = False
+        self.not_ours = False
+        self.taken = [0, 0]
+
+    def feed(self, direction: int, data: bytes, lost: int = 0) -> int:
+        """Give bytes of one direction; returns the flags of the last call."""
+        held = ctypes.create_string_buffer(data, len(data) or 1)
+        given = self._input
+        given[:] = 0
+        given["address"], given["length"], given["direction"] = ctypes.addressof(held), len(data), direction
+        given["lost"], given["arena"] = lost, self.parser.arena_address
+        flags = READY
+        while flags & READY and not self.stopped:
+            before = int(given["at"][0])
+            flags = self.parser.call("parse", self.address, int(given.ctypes.data))
+            after = int(given["at"][0])
+            assert before <= after <= len(data)
+            assert flags or after == len(data), "bytes were left over"
+            self.taken[direction] += after - before
+            self.delivered += bool(flags & READY)
+            self.stopped = bool(flags & (STOP | NOT_OURS))
+            self.not_ours |= bool(flags & NOT_OURS)
+        return flags
+
+    def finish(self) -> int:
+        """End the connection."""
+        flags = self.parser.call("finish", self.address, self.parser.arena_address)
+        self.delivered += bool(flags & READY)
+        return flags
+
+    def release(self) -> None:
+        """Free what the parser holds."""
+        self.parser.call("release", self.address, self.parser.arena_address)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _read(self, name: str, n: int = 0) -> tuple[int, int]:
+        self._out[:] = 0
+        self.parser.call(f"read_{name}", self.address, n, int(self._out.ctypes.data))
+        return int(self._out[0]), int(self._out[1])
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of a field: int, bool, bytes, or a list; None for absent text."""
+        kind = self.parser.protocol.fields[name].kind
+        if kind in ("int", "bool"):
+            value = self._read(name)[0]
+            return bool(value) if kind == "bool" else value
+        if kind == "ints":
+            return [self._read(name, n)[0] for n in range(self._read(name, -1)[0])]
+        if kind == "texts":
+            return [ctypes.string_at(*self._read(name, n)) for n in range(self._read(name, -1)[1])]
+        address, length = self._read(name)
+        return ctypes.string_at(address, length) if address else None
+
+    def fields(self) -> dict[str, Any]:
+        """Every field."""
+        return {name: self[name] for name in self.parser.protocol.fields}
+
+    def event(self, room: int = 1 << 20) -> tuple[bytes, int, int]:
+        """Project the session: bytes of an event, where it begins, where the record begins."""
+        record = self.parser.module.RECORD.itemsize
+        before = 40  # so that nothing depends on an event beginning at 0
+        memory = np.zeros(before + EVENT.itemsize + record + room, np.uint8)
+        start = int(memory.ctypes.data) + before
+        context = np.zeros(1, CONTEXT)
+        context["event"], context["out"] = start, start + EVENT.itemsize
+        context["cursor"] = start + EVENT.itemsize + record
+        context["limit"] = start + EVENT.itemsize + record + room
+        context["session"] = self.address
+        assert self.parser.call("project", int(context.ctypes.data)) == 0
+        used = int(context["cursor"][0]) - int(memory.ctypes.data)
+        assert used <= memory.size
+        return memory[:used].tobytes(), before, before + EVENT.itemsize
