@@ -345,6 +345,9 @@ def ensure(units: Iterable[str], progress: Progress | None = None) -> int:
             c.terminate()
         raise
     for n, child in enumerate(children):
+        for pipe in (child.stdout, child.stderr):
+            if pipe is not None:
+                pipe.close()
         if child.wait():
             raise CompileError(f"a kernel did not compile:\n{errors[n].strip()}")
     for path in cache_dir().glob(f"claim-{claim}.*"):
