@@ -23,7 +23,6 @@ SOURCE = np.dtype(
         ("link", "i8"),  # pcap: link type
         ("interfaces", "i8"),  # pcapng: address of the table of INTERFACE records
         ("interface_count", "i8"),  # pcapng: of the section
-        ("section", "i8"),  # pcapng: sections begun
         # What came out.
         ("status", "i8"),  # a Status; valid when a walk gave no row
         ("reason", "i8"),  # a Reason, when BROKEN
@@ -33,6 +32,8 @@ SOURCE = np.dtype(
         ("bytes", "i8"),  # on the wire, of the frames given out
         ("captured", "i8"),  # captured, of the frames given out
         ("ts", "i8"),  # of the last frame [ns]
+        ("unknown", "i8"),  # frames of a link type that the decoder does not know (a pcapng may mix them)
+        ("unknown_link", "i8"),  # the last such link type
         ("ahead", "i8"),  # address up to which was prefetched
         # As it was when the last walk began, for `CaptureSource.refill` after SHRUNK.
         ("burst_at", "i8"),
@@ -40,6 +41,7 @@ SOURCE = np.dtype(
         ("burst_frames", "i8"),
         ("burst_bytes", "i8"),
         ("burst_captured", "i8"),
+        ("burst_unknown", "i8"),
     ]
 )
 
@@ -51,8 +53,7 @@ INTERFACE = np.dtype(
         ("divide", "i8"),  # ticks per ns, or 0
         ("shift", "i8"),  # ticks are 2^-shift s when neither is set
         ("offset", "i8"),  # added to each time [ns]
-        ("frames", "i8"),
-        ("first", "i8"),  # 1 + position in the run's list of link types, see `CaptureSource.unsupported`
+        ("unknown", "i8"),  # 1: the decoder does not know the link type
     ]
 )
 MAX_INTERFACES = 4096

@@ -9,7 +9,6 @@ _OTHERS = {
     8: "SLIP",
     10: "FDDI",
     100: "LLC-encapsulated ATM",
-    104: "Cisco HDLC",
     105: "IEEE 802.11",
     107: "Frame Relay",
     109: "IPsec enc",

@@ -12,7 +12,6 @@ import os
 import stat
 import struct
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -215,6 +214,7 @@ class CaptureSource:
         words["frames"] = words["burst_frames"]
         words["bytes"] = words["burst_bytes"]
         words["captured"] = words["burst_captured"]
+        words["unknown"] = words["burst_unknown"]
         words["end"] = max(end, int(words["at"]))
         words["shrunk"] = 0
         words["guard"] = (end - 1) & ~7 if size else 0
@@ -282,15 +282,14 @@ class CaptureSource:
         return bool(self._words["cut"])
 
     @property
-    def unsupported(self) -> dict[str, int]:
-        """Frames by link type that is not supported (pcapng may mix them); the decoder calls them NOT_IP."""
-        if self._table is None:
-            return {}
-        found: Counter[str] = Counter()
-        for row in self._table.array(INTERFACE, MAX_INTERFACES)[: int(self._words["interface_count"])]:
-            if not is_supported(int(row["link"])) and row["frames"]:
-                found[describe(int(row["link"]))] += int(row["frames"])
-        return dict(found)
+    def unsupported(self) -> int:
+        """Frames of link types that are not supported, which a pcapng may mix in; the decoder calls them NOT_IP."""
+        return int(self._words["unknown"])
+
+    @property
+    def unsupported_link(self) -> str:
+        """Name and number of the last link type that is not supported; empty if there was none."""
+        return describe(int(self._words["unknown_link"])) if self.unsupported else ""
 
     @property
     def problem(self) -> str:

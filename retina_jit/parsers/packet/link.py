@@ -24,7 +24,8 @@ from retina_jit.status import Parse
 
 TRUNCATED, MALFORMED, NOT_OURS = int(Parse.TRUNCATED), int(Parse.MALFORMED), int(Parse.NOT_OURS)
 
-NULL, EN10MB, PPP, PPP_HDLC, PPP_ETHER, RAW, LOOP, SLL, IPV4, IPV6, SLL2 = 0, 1, 9, 50, 51, 101, 108, 113, 228, 229, 276
+NULL, EN10MB, PPP, PPP_HDLC, PPP_ETHER, RAW, C_HDLC, LOOP = 0, 1, 9, 50, 51, 101, 104, 108
+SLL, IPV4, IPV6, SLL2 = 113, 228, 229, 276
 RAW_BSD, RAW_OPENBSD = 12, 14
 """LINKTYPE_ numbers; the last two are values of DLT_RAW that old files carry."""
 
@@ -37,6 +38,7 @@ SUPPORTED = {
     PPP_HDLC: "PPP in HDLC framing",
     PPP_ETHER: "PPPoE",
     RAW: "raw IP",
+    C_HDLC: "Cisco HDLC",
     LOOP: "OpenBSD loopback",
     SLL: "Linux cooked v1",
     IPV4: "raw IPv4",
@@ -45,6 +47,16 @@ SUPPORTED = {
 }
 MOST = 16
 """Tags, labels and shims on one frame; more is an attack or damage."""
+
+
+@leaf
+def is_known(link):
+    """Whether `walk_link` knows a link type; the same as SUPPORTED."""
+    return (
+        link == NULL or link == EN10MB or link == PPP or link == RAW_BSD or link == RAW_OPENBSD or link == PPP_HDLC
+        or link == PPP_ETHER or link == RAW or link == C_HDLC or link == LOOP or link == SLL or link == IPV4
+        or link == IPV6 or link == SLL2
+    )  # fmt: skip
 
 
 @kernel
@@ -76,6 +88,10 @@ def walk_link(span, link):
         if has(span, 0, 2) and u16(span, 0) == 0xFF03:
             at = 2
         return _ppp(span, at, 0, 0)
+    if link == C_HDLC:
+        if not has(span, 0, 4):
+            return TRUNCATED, 0, 0, 0
+        return walk_tags(span, 4, u16(span, 2), 0)
     if link == PPP_ETHER:
         return _pppoe(span, 0, 0, 0)
     return NOT_OURS, 0, 0, 0
