@@ -129,6 +129,27 @@ class _Deferred(Kernel):
         return self._resolved
 
 
+def external(name: str, result: str, *parameters: str) -> Any:
+    """Declare a C function of the process that kernels call by its symbol, e.g. `external("usleep", "int32", "uint32")`."""
+    return _External(name, result, parameters)
+
+
+class _External(Kernel):
+    def __init__(self, name: str, result: str, parameters: tuple[str, ...]) -> None:
+        super().__init__(lambda: None, role="raw")
+        self.__name__ = name
+        self.types = (result, parameters)
+
+    def resolve(self) -> Any:
+        if self._resolved is None:
+            from numba import types
+
+            result, parameters = self.types
+            signature = getattr(types, result)(*[getattr(types, p) for p in parameters])
+            self._resolved = types.ExternalFunction(self.__name__, signature)
+        return self._resolved
+
+
 _taught = False
 
 
@@ -147,6 +168,7 @@ def _teach_numba() -> None:
 
         typeof_impl.register(Kernel)(typeof_kernel)
         typeof_impl.register(_Deferred)(typeof_kernel)
+        typeof_impl.register(_External)(lambda value, context: value.resolve())
 
         _taught = True
 

@@ -1,0 +1,11 @@
+"""The data types that callbacks may ask for; importing this package registers the built-in ones."""
+
+from __future__ import annotations
+
+from retina_jit.datatypes.base import DataType, data_types
+from retina_jit.datatypes.conn_record import ConnRecord, Flow
+from retina_jit.datatypes.context import CoreId, FilterStr
+from retina_jit.datatypes.five_tuple import FiveTuple
+from retina_jit.datatypes.packets import Payload, ZcFrame
+
+__all__ = ["ConnRecord", "CoreId", "DataType", "FilterStr", "FiveTuple", "Flow", "Payload", "ZcFrame", "data_types"]

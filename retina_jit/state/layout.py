@@ -77,3 +77,95 @@ INPUT = _record(
     ],
 )
 """What a session parser is given."""
+
+# ------------------------------------------------------------------------------------------------------ connections
+
+# Life of a connection (CONNECTION.life).
+FREE, OPEN, CLOSING, DROPPED = range(4)
+"""CLOSING: both sides have finished; it waits for stragglers. DROPPED: no subscription wants it; it only absorbs."""
+
+# What its payload goes through (CONNECTION.phase).
+NO_PARSE, PROBING, PARSING, PARSED = range(4)
+"""PARSED: its session is complete and kept for delivery at the end."""
+
+# CONNECTION.flags
+ORIG_IS_HIGH, MIDSTREAM, ANSWERED, SESSION_READY, SEEN_TWO, SHORTENED = (1 << n for n in range(6))
+
+# CONNECTION.tcp: what each side has sent; the responder's bits are shifted left by RESP.
+SYN_SEEN, FIN_SEEN, RST_SEEN, NEXT_KNOWN, ACK_KNOWN = (1 << n for n in range(5))
+RESP = 8
+
+CONNECTION = _record(
+    128,
+    [
+        # -- first cache line: all that looking up and counting a packet touches
+        ("a", "i8"),  # the lower endpoint's address
+        ("b", "i8"),
+        ("c", "i8"),  # the higher endpoint's address
+        ("d", "i8"),
+        ("key", "i8"),  # ports, protocol, family
+        ("last", "i8"),  # capture time of its last packet [ns]
+        ("hash", "u4"),  # low half of the hash
+        ("group", "u4"),  # which subscriptions it may still or does match, see pipeline.groups
+        ("life", "u1"),
+        ("flags", "u1"),
+        ("service", "u1"),  # number of its session protocol; 0: unknown
+        ("phase", "u1"),
+        ("filed", "u4"),  # tick under which the timer wheel holds it
+        # -- second cache line
+        ("first", "i8"),  # capture time of its first packet [ns]
+        ("parser", "i8"),  # address of the parser's state or of the probe buffer
+        ("next0", "u4"),  # next sequence number in order, originator
+        ("next1", "u4"),  # responder
+        ("ack0", "u4"),  # highest acknowledgement sent by the originator
+        ("ack1", "u4"),
+        ("fin0", "u4"),  # sequence number after the originator's FIN
+        ("fin1", "u4"),
+        ("held0", "i8"),  # first segment held out of order, originator
+        ("held1", "i8"),
+        ("isn0", "u4"),  # initial sequence number of the originator
+        ("tcp", "u2"),
+        ("held", "u2"),  # how many segments are held, both sides
+    ],
+)
+
+SIDE = [
+    ("nb_pkts", "u4"),
+    ("nb_malformed_pkts", "u4"),  # payload cut by the capture, or lengths that do not fit
+    ("nb_late_start_pkts", "u4"),  # TCP: sequence number before the first one seen
+    ("data_start", "u4"),  # TCP: sequence number of the first byte
+    ("nb_pkt_bytes", "i8"),  # whole frames, as on the wire
+    ("nb_payload_bytes", "i8"),
+    ("reach", "i8"),  # TCP without gaps: bytes seen, from data_start
+    ("chunks", "i8"),  # address of a CHUNKS block once there are gaps, else 0
+]
+
+TRACK = _record(
+    128,
+    [
+        ("second", "i8"),  # capture time of the second packet [ns]; 0: there was none
+        ("max_inactivity", "i8"),  # longest pause between packets [ns]
+        ("history", "i8"),  # letters as nibbles, the first in the lowest; 0 ends
+        ("seen", "u2"),  # letters that stand in it
+        ("history_len", "u1"),
+        ("started", "u1"),  # bit 0, 1: data_start of that side is known
+        ("lost", "u4"),  # bytes given up by reassembly, both sides
+        *[(f"{name}{side}", kind) for side in (0, 1) for name, kind in SIDE],
+    ],
+)
+"""What ConnRecord and its relatives count, one per connection, only where a subscription needs it."""
+
+HISTORY_LETTERS = "SHADFR"
+"""Retina's letters; a nibble n stands for HISTORY_LETTERS[(n - 1) % 7], lower case (responder) from 8 on."""
+
+MOST_CHUNKS = 100
+CHUNKS = np.dtype(
+    [
+        ("count", "i8"),  # intervals
+        ("gaps", "i8"),  # gaps that have been open
+        ("max_gaps", "i8"),  # most that were open at once
+        ("full", "i8"),  # 1: more than MOST_CHUNKS intervals, the rest was not noted
+    ]
+)
+"""Head of a block in the arena; MOST_CHUNKS (start, end) pairs and MOST_CHUNKS (gap start, packets) pairs follow."""
+CHUNKS_SIZE = CHUNKS.itemsize + 2 * 16 * MOST_CHUNKS

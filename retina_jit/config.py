@@ -1,0 +1,109 @@
+"""Configuration: one TOML file, Retina's keys and defaults where they mean something here, plus ours."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from retina_jit.errors import ConfigError
+
+
+class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Connection tracking. Times in ms of capture time.
+
+    Attributes
+    ----------
+    max_connections : int
+        Connections in one worker's table; further ones are refused and counted.
+    max_out_of_order : int
+        Early TCP segments held per connection.
+    tcp_establish_timeout, tcp_inactivity_timeout, udp_inactivity_timeout : int [ms]
+        Silence that ends a connection: before its second packet, TCP, UDP.
+    tcp_close_timeout : int [ms]
+        How long a closed TCP connection waits for stragglers before it is delivered.
+    timeout_resolution : int [ms]
+        Length of a tick of the timer wheel.
+    midstream : bool
+        Track TCP connections whose SYN was not seen.
+    memory : int [MiB]
+        Cap of the byte pool: held segments, parser states and buffers.
+    """
+
+    max_connections: int = 10_000_000
+    max_out_of_order: int = 100
+    tcp_establish_timeout: int = 5000
+    tcp_inactivity_timeout: int = 300_000
+    udp_inactivity_timeout: int = 60_000
+    tcp_close_timeout: int = 1000
+    timeout_resolution: int = 100
+    midstream: bool = False
+    memory: int = 4096
+
+
+class DeliveryConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Delivery to Python callbacks.
+
+    Attributes
+    ----------
+    ring : int [MiB]
+        Size of each worker's event ring; rounded up to a power of two.
+    on_error : {"stop", "continue"}
+        What an exception in a callback does to the run; it is counted either way.
+    """
+
+    ring: int = 32
+    on_error: str = "stop"
+
+
+class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """All of it."""
+
+    conntrack: ConntrackConfig = ConntrackConfig()
+    delivery: DeliveryConfig = DeliveryConfig()
+
+    def check(self) -> RuntimeConfig:
+        """Refuse values that cannot work.
+
+        Raises
+        ------
+        ConfigError
+            Names the key and the fix.
+        """
+        for name in ConntrackConfig.__struct_fields__:
+            value = getattr(self.conntrack, name)
+            if not isinstance(value, bool) and value <= 0:
+                raise ConfigError(f"conntrack.{name} = {value}: must be positive")
+        if self.conntrack.max_connections >= 1 << 31:
+            raise ConfigError("conntrack.max_connections: at most 2147483647")
+        if self.delivery.on_error not in ("stop", "continue"):
+            raise ConfigError(f"delivery.on_error = {self.delivery.on_error!r}: must be 'stop' or 'continue'")
+        if self.delivery.ring < 8:
+            raise ConfigError(f"delivery.ring = {self.delivery.ring}: at least 8 MiB, two of the longest events")
+        return self
+
+
+def load_config(path: str | Path) -> RuntimeConfig:
+    """Read a configuration file.
+
+    Raises
+    ------
+    ConfigError
+        Names the file, the key and the nearest known one.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text())
+        return msgspec.convert(content, RuntimeConfig).check()
+    except OSError as fault:
+        raise ConfigError(f"{path}: {fault.strerror}") from fault
+    except tomllib.TOMLDecodeError as fault:
+        raise ConfigError(f"{path}: {fault}") from fault
+    except msgspec.ValidationError as fault:
+        message = str(fault)
+        known = [*ConntrackConfig.__struct_fields__, *DeliveryConfig.__struct_fields__, *RuntimeConfig.__struct_fields__]
+        if "unknown field" in message:
+            near = difflib.get_close_matches(message.split("`")[1], known, 1, 0.5)
+            message += f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"{path}: {message}") from fault

@@ -1,0 +1,114 @@
+"""Packet-level data types: the frame, and the payload of its transport."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from retina_jit import memory
+from retina_jit.datatypes.base import DataType, register
+from retina_jit.datatypes.base import number as field
+from retina_jit.delivery.event import CONTEXT_AT, SKIP, put_bytes
+from retina_jit.jit import entry
+from retina_jit.state.layout import LATER_FRAGMENT, PACKET, TCP, UDP
+
+FRAME = np.dtype([("ts", "i8"), ("length", "u4"), ("caplen", "u4"), ("number", "i8"), ("data", "i8")])
+PAYLOAD = np.dtype([("ts", "i8"), ("length", "u4"), ("captured", "u4"), ("data", "i8")])
+FRAME_AT, PAYLOAD_AT, PACKET_AT = memory.at(FRAME), memory.at(PAYLOAD), memory.at(PACKET)
+
+
+@entry
+def project_frame(context):
+    """Write the frame: its numbers and a copy of its bytes."""
+    c = CONTEXT_AT(context)
+    r, p = FRAME_AT(c.out), PACKET_AT(c.row)
+    r.ts, r.length, r.caplen, r.number = p.ts, p.length, p.caplen, p.number
+    r.data = put_bytes(context, p.frame, p.caplen)
+    return 0
+
+
+@entry
+def project_frame_in_place(context):
+    """Write the frame for a compiled callback: `data` is the frame's address, borrowed until the callback returns."""
+    c = CONTEXT_AT(context)
+    r, p = FRAME_AT(c.out), PACKET_AT(c.row)
+    r.ts, r.length, r.caplen, r.number = p.ts, p.length, p.caplen, p.number
+    r.data = p.frame
+    return 0
+
+
+@entry
+def project_payload(context):
+    """Write the transport's payload; SKIP when there is none."""
+    c = CONTEXT_AT(context)
+    r, p = PAYLOAD_AT(c.out), PACKET_AT(c.row)
+    if not p.layers & (TCP | UDP) or p.layers & LATER_FRAGMENT or p.payload_len == 0:
+        return SKIP
+    r.ts, r.length, r.captured = p.ts, p.payload_len, p.captured_len
+    r.data = put_bytes(context, p.frame + p.payload, p.captured_len)
+    return 0
+
+
+@register
+class ZcFrame(DataType):
+    """A whole frame. In Python callbacks it is a copy that may be kept."""
+
+    __slots__ = ()
+    LEVEL = "packet"
+    RECORD = FRAME
+    PROJECT = f"{__name__}:project_frame"
+    PROJECT_IN_PLACE = f"{__name__}:project_frame_in_place"
+
+    ts = field(FRAME, "ts", "Capture time [ns since 1970].")
+    length = field(FRAME, "length", "Length on the wire [byte].")
+    caplen = field(FRAME, "caplen", "Captured length [byte].")
+    number = field(FRAME, "number", "Position in the run, from 1.")
+
+    @property
+    def data(self) -> bytes:
+        """The captured bytes."""
+        return self._slice(24)
+
+    def data_len(self) -> int:
+        """Return the captured length [byte]."""
+        return int(self.caplen)
+
+    def __bytes__(self) -> bytes:
+        return self.data
+
+    def __len__(self) -> int:
+        return int(self.caplen)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return time and lengths."""
+        return {"ts": self.ts, "length": self.length, "caplen": self.caplen}
+
+
+@register
+class Payload(DataType):
+    """The payload of a TCP or UDP packet, as long as the headers say and the capture has it; never empty."""
+
+    __slots__ = ()
+    LEVEL = "packet"
+    RECORD = PAYLOAD
+    PROJECT = f"{__name__}:project_payload"
+
+    ts = field(PAYLOAD, "ts", "Capture time [ns since 1970].")
+    length = field(PAYLOAD, "length", "Length by the headers [byte].")
+    captured = field(PAYLOAD, "captured", "How much of it is captured [byte].")
+
+    @property
+    def data(self) -> bytes:
+        """The captured bytes."""
+        return self._slice(16)
+
+    def __bytes__(self) -> bytes:
+        return self.data
+
+    def __len__(self) -> int:
+        return int(self.captured)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return time, lengths and the bytes in hex."""
+        return {"ts": self.ts, "length": self.length, "captured": self.captured, "data": self.data.hex()}

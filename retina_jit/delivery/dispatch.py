@@ -1,0 +1,146 @@
+"""From the ring to the callbacks: drain, cut into pieces, call."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from retina_jit import jit
+from retina_jit.delivery.columns import Columns
+from retina_jit.delivery.event import EVENT
+from retina_jit.errors import CallbackError
+from retina_jit.subscribe import Subscription
+
+PIECE = 256 << 10
+"""How much is copied out at once [byte]. A view that is kept keeps its piece alive, so pieces are small."""
+
+BATCH_PIECE = 4 << 20
+MOST_EVENTS = 1 << 14
+SCAN = "retina_jit.delivery.scan:scan"
+
+Handler = Callable[[bytes, int], Any]
+
+
+def _each(subscription: Subscription, offsets: Sequence[int]) -> Handler:
+    """Make the function that turns one event into one call. Written out for the usual numbers of data types."""
+    callback, types = subscription.callback, subscription.types
+    if len(types) == 1:
+        (t0,), (o0,) = types, offsets
+
+        def one(buffer: bytes, at: int) -> Any:
+            return callback(t0(buffer, at, at + o0))
+
+        return one
+    if len(types) == 2:
+        (t0, t1), (o0, o1) = types, offsets
+
+        def two(buffer: bytes, at: int) -> Any:
+            return callback(t0(buffer, at, at + o0), t1(buffer, at, at + o1))
+
+        return two
+    pairs = list(zip(types, offsets, strict=True))
+
+    def many(buffer: bytes, at: int) -> Any:
+        return callback(*[t(buffer, at, at + o) for t, o in pairs])
+
+    return many
+
+
+class Dispatcher:
+    """Drains one worker's ring and calls.
+
+    Parameters
+    ----------
+    worker : numpy record
+        The WORKER record; `head` and `lap_end` are read, `tail` is written.
+    subscriptions, offsets
+        By number: the subscription, and where the records of its data types stand in an event.
+    on_error : {"stop", "continue"}
+        Raise at the first failing callback, or count and go on.
+    """
+
+    def __init__(self, worker: Any, subscriptions: Sequence[Subscription], offsets: Sequence[Sequence[int]], on_error: str) -> None:
+        self._worker = worker
+        self._ring = int(worker["ring"])
+        self._size = int(worker["ring_size"])
+        self._scan = jit.function(SCAN)
+        self._out = np.zeros(MOST_EVENTS + 1, np.int64)
+        self._subscriptions = subscriptions
+        self._offsets = offsets
+        self._stop = on_error == "stop"
+        self._batches = {n for n, s in enumerate(subscriptions) if s.deliver == "batch"}
+        self._only_batches = len(self._batches) == len(subscriptions)
+        self._piece = BATCH_PIECE if self._batches else PIECE
+        self._handlers = [None if s.deliver != "each" else _each(s, o) for s, o in zip(subscriptions, offsets, strict=True)]
+        self.delivered = 0
+        self.failed = [0] * len(subscriptions)
+
+    def drain(self) -> int:
+        """Deliver what is in the ring now. Returns how many events.
+
+        Raises
+        ------
+        CallbackError
+            A callback raised and the policy is to stop; the cause is its exception.
+        """
+        worker = self._worker
+        head, tail = int(worker["head"]), int(worker["tail"])
+        if head == tail:
+            return 0
+        mask = self._size - 1
+        if (head ^ tail) & ~mask:
+            end, after = int(worker["lap_end"]), (tail | mask) + 1
+        else:
+            end, after = head & mask, head
+        start = tail & mask
+        total = 0
+        while start < end:
+            count = self._scan(self._ring + start, end - start, self._piece, self._out.ctypes.data, MOST_EVENTS)
+            length = int(self._out[count])
+            buffer = ctypes.string_at(self._ring + start, length)
+            start += length
+            # Free the place before calling: the worker goes on while Python works.
+            worker["tail"] = after if start >= end else tail - (tail & mask) + start
+            total += count
+            self._call(buffer, self._out[:count])
+        self.delivered += total
+        return total
+
+    def _call(self, buffer: bytes, events: np.ndarray[Any, Any]) -> None:
+        if self._batches:
+            numbers, places = events & 0xFFFFFFFF, events >> 32
+            for n in np.unique(numbers).tolist():
+                if n in self._batches:
+                    self._batch(n, buffer, places[numbers == n])
+            if self._only_batches:
+                return
+            events = events[~np.isin(numbers, list(self._batches))]
+        handlers = self._handlers
+        at = 0
+        listed = events.tolist()
+        while at < len(listed):
+            try:
+                for event in listed[at:] if at else listed:
+                    at += 1
+                    handlers[event & 0xFFFFFFFF](buffer, event >> 32)  # type: ignore[misc]
+            except Exception as error:
+                self._failed(listed[at - 1] & 0xFFFFFFFF, error)
+
+    def _batch(self, n: int, buffer: bytes, places: np.ndarray[Any, Any]) -> None:
+        s = self._subscriptions[n]
+        try:
+            s.callback(*[Columns(t, buffer, places, o) for t, o in zip(s.types, self._offsets[n], strict=True)])
+        except Exception as error:
+            self._failed(n, error)
+
+    def _failed(self, n: int, error: Exception) -> None:
+        self.failed[n] += 1
+        if self._stop:
+            s = self._subscriptions[n]
+            raise CallbackError(f"the callback of subscription {s.name!r} (filter {s.filter!r}) raised {type(error).__name__}: {error}") from error
+
+
+HEAD = EVENT.itemsize

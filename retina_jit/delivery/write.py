@@ -1,0 +1,108 @@
+"""Delivering one match: into the ring for Python, or straight to a compiled callback.
+
+Contract of the ring: the kernel writes `head` (bytes ever written) after the event is complete, Python writes `tail`
+after it has copied. An event is contiguous: one that reaches past the ring's end runs into the slack of MAX_EVENT bytes
+behind it, `lap_end` then says where that lap stopped, and the next event begins at the front.
+"""
+
+from __future__ import annotations
+
+from retina_jit import memory
+from retina_jit.delivery.event import CONTEXT_AT, EVENT, MAX_EVENT, SKIP
+from retina_jit.jit import external, kernel, leaf
+from retina_jit.memory import atomic_load, atomic_store, call1, call2, load64
+from retina_jit.pipeline.counters import WORKER_AT, add, counter
+from retina_jit.pipeline.layout import JIT_TIER, SUBSCRIPTION, WORKER
+
+SUBSCRIPTION_AT = memory.at(SUBSCRIPTION)
+EVENT_AT = memory.at(EVENT)
+SUBSCRIPTION_SIZE = SUBSCRIPTION.itemsize
+PROJECTS = SUBSCRIPTION.fields["project0"][1]
+OFFSETS = SUBSCRIPTION.fields["offset0"][1]
+HEAD, TAIL = WORKER.fields["head"][1], WORKER.fields["tail"][1]
+EVENT_SIZE = EVENT.itemsize
+ABANDON = 2
+PAUSE_US = 20
+EVENTS, EVENTS_CUT, EVENTS_LOST = counter("events"), counter("events_cut"), counter("events_lost")
+
+usleep = external("usleep", "int32", "uint32")
+
+
+@leaf
+def subscription_address(w, number):
+    """Address of a SUBSCRIPTION record."""
+    return WORKER_AT(w).subscriptions + number * SUBSCRIPTION_SIZE
+
+
+@kernel
+def _project(context, sub, event, limit):
+    """Let every data type write its part of the event. Returns SKIP when one of them has nothing to deliver."""
+    c = CONTEXT_AT(context)
+    s = SUBSCRIPTION_AT(sub)
+    c.event = event
+    c.cursor = event + EVENT_SIZE + s.size
+    c.limit = limit
+    c.overflow = 0
+    for n in range(s.types):
+        c.out = event + EVENT_SIZE + load64(sub + OFFSETS + 8 * n)
+        if call1(load64(sub + PROJECTS + 8 * n), context) == SKIP:
+            return SKIP
+    return 0
+
+
+@kernel
+def _head(event, size, number, ts, w):
+    e = EVENT_AT(event)
+    c = CONTEXT_AT(WORKER_AT(w).context)
+    e.size, e.subscription, e.ts, e.worker, e.cut = size, number, ts, WORKER_AT(w).id, c.overflow
+
+
+@kernel
+def deliver(w, number, row, ts, connection, track, session, service, end):
+    """Deliver one match of subscription `number`.
+
+    row, connection, track, session: addresses, 0 where there is none. ts: capture time [ns]. end: the connection is over.
+    """
+    worker = WORKER_AT(w)
+    sub = subscription_address(w, number)
+    s = SUBSCRIPTION_AT(sub)
+    context = worker.context
+    c = CONTEXT_AT(context)
+    c.session, c.service, c.connection, c.track = session, service, connection, track
+    c.row, c.subscription, c.worker, c.end = row, sub, w, end
+    if s.tier == JIT_TIER:
+        event = worker.scratch + 0
+        if _project(context, sub, event, event + MAX_EVENT) == 0:
+            _head(event, c.cursor - event, number, ts, w)
+            add(w, EVENTS, 1)
+            call2(s.callback, event, s.state)
+        return
+    least = EVENT_SIZE + s.size
+    while True:
+        head = worker.head + 0
+        room = worker.ring_size - (head - atomic_load(w + TAIL))
+        if room > least:
+            event = worker.ring + (head & (worker.ring_size - 1))
+            if _project(context, sub, event, event + min(room, MAX_EVENT)) == SKIP:
+                return
+            # What did not fit although nothing more could ever be free is left out of the event.
+            if c.overflow == 0 or room >= MAX_EVENT:
+                break
+        if worker.wait == 0:
+            add(w, EVENTS_LOST, 1)
+            return
+        if atomic_load(worker.control) == ABANDON:
+            add(w, EVENTS_LOST, 1)
+            return
+        usleep(PAUSE_US)
+    size = (c.cursor - event + 7) & ~7
+    _head(event, size, number, ts, w)
+    add(w, EVENTS, 1)
+    if c.overflow:
+        add(w, EVENTS_CUT, 1)
+    place = head & (worker.ring_size - 1)
+    if place + size >= worker.ring_size:
+        worker.lap_end = place + size
+        atomic_store(w + HEAD, head - place + worker.ring_size)
+    else:
+        atomic_store(w + HEAD, head + size)

@@ -1,0 +1,125 @@
+"""Groups: which subscriptions a connection may still match (alive) and does match (matched).
+
+Connections that stand alike share one group, so a connection holds one number, however many subscriptions there are, and
+what follows from the sets (parse? count? keep?) is worked out once per group.
+"""
+
+from __future__ import annotations
+
+from retina_jit import memory
+from retina_jit.delivery.write import SUBSCRIPTION_AT, subscription_address
+from retina_jit.jit import kernel, leaf
+from retina_jit.memory import copy, load32, load64, mix, shift_right, store32, store64, trailing_zeros
+from retina_jit.pipeline.counters import WORKER_AT, add, counter
+from retina_jit.pipeline.layout import CONNECTION_LEVEL, GROUP, MOST_GROUPS, PACKET_LEVEL, SESSION_LEVEL
+
+GROUP_AT = memory.at(GROUP)
+GROUP_HEAD = GROUP.itemsize
+GROUPS_FULL = counter("groups_full")
+NOBODY = 0
+"""Number of the group that is empty."""
+
+
+@leaf
+def group_address(w, number):
+    """Address of a GROUP; its two bitsets follow the head."""
+    worker = WORKER_AT(w)
+    return worker.groups + number * worker.group_size
+
+
+@kernel
+def load_sets(w, number):
+    """Copy the sets of a group to the scratch place `mine`: alive, then matched."""
+    worker = WORKER_AT(w)
+    copy(worker.mine, group_address(w, number) + GROUP_HEAD, 16 * worker.words)
+
+
+@kernel
+def _describe(w, group):
+    """Work out what the subscriptions of a group need together."""
+    worker = WORKER_AT(w)
+    g = GROUP_AT(group)
+    for n in range(worker.words):
+        alive = load64(group + GROUP_HEAD + 8 * n)
+        matched = load64(group + GROUP_HEAD + 8 * (worker.words + n))
+        left = alive | matched
+        if left:
+            g.any = 1
+        if alive:
+            g.undecided = 1
+        while left:
+            bit = trailing_zeros(left)
+            left &= left - 1
+            s = SUBSCRIPTION_AT(subscription_address(w, 64 * n + bit))
+            g.track |= s.track
+            g.services |= s.type_services
+            if s.level == CONNECTION_LEVEL:
+                g.kept |= s.type_services
+            if shift_right(alive, bit) & 1:
+                g.services |= s.filter_services
+            elif s.level == PACKET_LEVEL:
+                g.packets = 1
+
+
+@kernel
+def intern_sets(w):
+    """Number of the group whose sets stand in `mine`."""
+    worker = WORKER_AT(w)
+    h = 0x2D358DCCAA6C78A5
+    any_ = 0
+    for n in range(2 * worker.words):
+        word = load64(worker.mine + 8 * n)
+        any_ |= word
+        h = mix(h ^ word, 0x1FC2F3A94D8B6E57)
+    if any_ == 0:
+        return NOBODY
+    at = h & (2 * MOST_GROUPS - 1)
+    while True:
+        known = load32(worker.group_index + 4 * at)
+        if known == 0:
+            break
+        group = group_address(w, known)
+        if GROUP_AT(group).hash == h:
+            same = True
+            for n in range(2 * worker.words):
+                if load64(group + GROUP_HEAD + 8 * n) != load64(worker.mine + 8 * n):
+                    same = False
+            if same:
+                return known
+        at = (at + 1) & (2 * MOST_GROUPS - 1)
+    if worker.group_count >= MOST_GROUPS:
+        add(w, GROUPS_FULL, 1)
+        return NOBODY
+    number = worker.group_count + 0
+    worker.group_count += 1
+    group = group_address(w, number)
+    copy(group + GROUP_HEAD, worker.mine, 16 * worker.words)
+    GROUP_AT(group).hash = h
+    _describe(w, group)
+    store32(worker.group_index + 4 * at, number)
+    return number
+
+
+@kernel
+def keep_only(w, service, session_level, undecided):
+    """Take out of `mine` what can never be delivered any more.
+
+    service: the only session protocol that this connection can still have, 0: none. session_level 0: no further session
+    will come. undecided 0: whatever is not decided by now never will be.
+    """
+    worker = WORKER_AT(w)
+    allowed = (1 << service) if service else 0
+    for n in range(worker.words):
+        alive_at, matched_at = worker.mine + 8 * n, worker.mine + 8 * (worker.words + n)
+        if undecided == 0:
+            store64(alive_at, 0)
+        left = load64(alive_at) | load64(matched_at)
+        gone = 0
+        while left:
+            bit = trailing_zeros(left)
+            left &= left - 1
+            s = SUBSCRIPTION_AT(subscription_address(w, 64 * n + bit))
+            if s.type_services & ~allowed or (session_level == 0 and s.level == SESSION_LEVEL):
+                gone |= 1 << bit
+        store64(alive_at, load64(alive_at) & ~gone)
+        store64(matched_at, load64(matched_at) & ~gone)

@@ -1,0 +1,127 @@
+"""The worker's own records: what one endless kernel call works on. Nothing here imports Numba."""
+
+from __future__ import annotations
+
+import numpy as np
+
+PACKET_LEVEL, SESSION_LEVEL, CONNECTION_LEVEL, STATIC_LEVEL, STREAMING_LEVEL = range(5)
+RING_TIER, JIT_TIER = range(2)
+MOST_TYPES = 8
+"""Data types in one subscription."""
+
+SUBSCRIPTION = np.dtype(
+    [
+        ("level", "i8"),
+        ("tier", "i8"),
+        ("direct", "i8"),  # 1: decided and delivered by the packet stage
+        ("filter_services", "i8"),  # session protocols that its filter asks about, a bit each
+        ("type_services", "i8"),  # session protocols whose sessions it is given
+        ("track", "i8"),  # 1: one of its data types reads the TRACK
+        ("types", "i8"),  # how many data types
+        ("size", "i8"),  # of their records together [byte]
+        ("callback", "i8"),  # address of the compiled callback
+        ("state", "i8"),  # address of its state
+        ("text", "i8"),  # address of the filter's text
+        ("text_len", "i8"),
+        *[(f"project{n}", "i8") for n in range(MOST_TYPES)],
+        *[(f"offset{n}", "i8") for n in range(MOST_TYPES)],
+    ]
+)
+
+SERVICE = np.dtype(
+    [
+        ("probe", "i8"),  # addresses of the parser's entries
+        ("parse", "i8"),
+        ("finish", "i8"),
+        ("release", "i8"),
+        ("state_size", "i8"),
+        ("tcp", "i8"),  # 1: runs over TCP
+        ("udp", "i8"),
+    ]
+)
+
+GROUP = np.dtype(
+    [
+        ("hash", "i8"),
+        ("services", "i8"),  # session protocols to look for, a bit each
+        ("kept", "i8"),  # session protocols whose session is delivered at the end of the connection
+        ("track", "i8"),
+        ("packets", "i8"),  # 1: some subscription wants its packets
+        ("any", "i8"),  # 1: some subscription wants it or may come to want it
+        ("undecided", "i8"),  # 1: some filter is not decided yet
+        ("spare", "i8"),
+    ]
+)
+"""A set of subscriptions that a connection may still match (alive) and does match (matched). Two bitsets follow."""
+
+MOST_GROUPS = 1 << 16
+
+PROBE = np.dtype(
+    [
+        ("rejected", "i8"),  # session protocols that have said no, a bit each
+        ("length0", "i8"),
+        ("length1", "i8"),
+    ]
+)
+PROBE_ROOM = 488
+"""Bytes kept per direction while no protocol is sure; more than any probe asks for."""
+PROBE_SIZE = PROBE.itemsize + 2 * PROBE_ROOM
+
+WORKER = np.dtype(
+    [
+        # -- control and source
+        ("control", "i8"),  # address of the word that Python writes: 0 run, 1 stop, 2 abandon
+        ("walk", "i8"),  # entry that fills rows from the source
+        ("source", "i8"),
+        ("rows", "i8"),
+        ("survivors", "i8"),  # scratch: BURST words
+        ("matches", "i8"),  # scratch: what the packet stage reports
+        ("oriented", "i8"),  # scratch: a PACKET row, originator to responder
+        ("input", "i8"),  # scratch: an INPUT
+        ("context", "i8"),  # scratch: a CONTEXT
+        ("sets", "i8"),  # scratch: alive, matched, maybe
+        ("mine", "i8"),  # scratch: alive, matched of the connection at hand
+        ("now", "i8"),  # latest capture time [ns]
+        ("id", "i8"),
+        # -- program
+        ("tables", "i8"),
+        ("packet_stage", "i8"),
+        ("connection_stage", "i8"),
+        ("protocol_stage", "i8"),
+        ("session_stage", "i8"),
+        ("end_stage", "i8"),
+        ("subscriptions", "i8"),
+        ("count", "i8"),
+        ("words", "i8"),
+        ("services", "i8"),  # address of SERVICE records, number n at n
+        ("service_count", "i8"),
+        ("tcp_services", "i8"),
+        ("udp_services", "i8"),
+        ("groups", "i8"),
+        ("group_size", "i8"),
+        ("group_count", "i8"),
+        ("group_index", "i8"),  # open addressing over MOST_GROUPS * 2 words of 4 bytes
+        ("first_group", "i8"),  # the group of a connection that nothing is known of
+        # -- configuration [ns]
+        ("tcp_establish", "i8"),
+        ("tcp_inactivity", "i8"),
+        ("udp_inactivity", "i8"),
+        ("tcp_close", "i8"),
+        ("midstream", "i8"),
+        ("most_held", "i8"),
+        ("seed", "i8"),
+        # -- ring
+        ("ring", "i8"),
+        ("ring_size", "i8"),
+        ("head", "i8"),  # bytes ever written
+        ("tail", "i8"),  # bytes ever drained; Python writes it
+        ("lap_end", "i8"),  # where the previous lap ended
+        ("wait", "i8"),  # 1: wait when the ring is full, 0: lose the event and count it
+        ("scratch", "i8"),  # MAX_EVENT bytes for compiled callbacks
+        ("stats", "i8"),
+        # -- state
+        ("table", "i8"),
+        ("timers", "i8"),
+        ("arena", "i8"),
+    ]
+)

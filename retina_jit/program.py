@@ -1,0 +1,153 @@
+"""A program: subscriptions compiled and laid out for the kernels. Shared by all workers, read-only once built."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from retina_jit import jit, memory
+from retina_jit.datatypes.base import DataType
+from retina_jit.delivery.event import EVENT
+from retina_jit.errors import SubscriptionError
+from retina_jit.filters import FilterSpec, compile_filters
+from retina_jit.parsers.protocol import Protocol, protocols
+from retina_jit.pipeline import layout
+from retina_jit.pipeline.layout import SERVICE, SUBSCRIPTION
+from retina_jit.subscribe import Subscription
+
+LEVELS = {"packet": layout.PACKET_LEVEL, "session": layout.SESSION_LEVEL, "connection": layout.CONNECTION_LEVEL, "static": layout.STATIC_LEVEL}
+PIPELINE = ("retina_jit.pipeline.run:run", "retina_jit.pipeline.run:finish", "retina_jit.delivery.scan:scan")
+WALKERS = ("retina_jit.ingest.pcap:walk", "retina_jit.ingest.pcapng:walk")
+STAGES = ("packet", "connection", "protocol", "session", "end")
+
+
+class Program:
+    """Subscriptions, ready to run.
+
+    Attributes
+    ----------
+    plan : filters.Plan
+        The compiled filters.
+    subscriptions : list of Subscription
+    offsets : list of list of int
+        Where each data type's record stands in an event of each subscription.
+    track : bool
+        Whether any subscription needs the per-connection counters.
+
+    Raises
+    ------
+    FilterError, SubscriptionError
+        A filter or a combination of data types that cannot work.
+    """
+
+    def __init__(self, subscriptions: Sequence[Subscription], progress: jit.Progress | None = None) -> None:
+        if not subscriptions:
+            raise SubscriptionError("no subscription: decorate a function with @subscribe(filter)")
+        self.subscriptions = list(subscriptions)
+        self.plan = compile_filters([FilterSpec(text=s.filter, level=s.level) for s in subscriptions])
+        self.sessions = {p.name: p for p in protocols().values() if p.level == "session"}
+        self.needed = [p for p in self.sessions.values() if p.name in self._services()]
+        self.track = any(t.TRACK for s in subscriptions for t in s.types)
+        self.offsets = [_offsets(s) for s in subscriptions]
+        jit.ensure(self.units(), progress)
+        self._lay_out()
+
+    def _services(self) -> set[str]:
+        named: set[str] = set(self.plan.services)
+        return named.union(*[s.services for s in self.subscriptions])
+
+    def units(self) -> list[str]:
+        """Return every entry that the program runs."""
+        units = [*PIPELINE, *WALKERS, *self.plan.units.values()]
+        units += [project_unit(s, t) for s in self.subscriptions for t in s.types]
+        for p in self.needed:
+            units += [f"{p.module}:{entry}" for entry in ("probe", "parse", "finish", "release")]
+        return list(dict.fromkeys(units))
+
+    def _mask(self, names: Sequence[str] | frozenset[str]) -> int:
+        return sum(1 << self.sessions[n].number for n in names)
+
+    def _lay_out(self) -> None:
+        count = len(self.subscriptions)
+        self.region = memory.Region(count * SUBSCRIPTION.itemsize)
+        records = self.region.array(SUBSCRIPTION, count)
+        self._texts = []
+        filter_services = getattr(self.plan, "services_of", None)
+        for n, s in enumerate(self.subscriptions):
+            r = records[n]
+            r["level"] = LEVELS[s.level]
+            r["tier"] = layout.JIT_TIER if s.deliver == "jit" else layout.RING_TIER
+            r["direct"] = n in self.plan.direct
+            asked = filter_services[n] if filter_services is not None else self.plan.services
+            r["filter_services"] = self._mask(asked)
+            r["type_services"] = self._mask(s.services)
+            r["track"] = any(t.TRACK for t in s.types)
+            r["types"] = len(s.types)
+            r["size"] = sum(t.RECORD.itemsize for t in s.types)
+            text = np.frombuffer(s.filter.encode() or b"\0", np.uint8)
+            self._texts.append(text)
+            r["text"], r["text_len"] = text.ctypes.data, len(s.filter.encode())
+            for k, t in enumerate(s.types):
+                r[f"project{k}"] = jit.address(project_unit(s, t))
+                r[f"offset{k}"] = self.offsets[n][k]
+        self.records = records
+        self._callbacks = [_compiled_callback(s, self.offsets[n]) if s.deliver == "jit" else None for n, s in enumerate(self.subscriptions)]
+        for n, made in enumerate(self._callbacks):
+            if made is not None:
+                records[n]["callback"] = made.address
+        numbers = [p.number for p in self.sessions.values()]
+        self.service_count = max(numbers, default=0) + 1
+        self.service_region = memory.Region(self.service_count * SERVICE.itemsize)
+        self.services = self.service_region.array(SERVICE, self.service_count)
+        for p in self.needed:
+            _describe_service(self.services[p.number], p)
+        self.tables = np.array([t.ctypes.data for t in self.plan.tables] or [0], np.int64)
+        self.stages = {name: jit.address(self.plan.units[name]) if name in self.plan.units else 0 for name in STAGES}
+
+    def transport_services(self, transport: str) -> int:
+        """Return which needed session protocols a transport can carry, a bit each."""
+        return sum(1 << p.number for p in self.needed if transport in p.within)
+
+
+def project_unit(s: Subscription, t: type[DataType]) -> str:
+    """Return the entry that writes a data type for a subscription; a compiled callback borrows instead of copying."""
+    return t.PROJECT_IN_PLACE if s.deliver == "jit" and t.PROJECT_IN_PLACE else t.PROJECT
+
+
+def _describe_service(record: Any, protocol: Protocol) -> None:
+    module = importlib.import_module(protocol.module)
+    for entry in ("probe", "parse", "finish", "release"):
+        record[entry] = jit.address(f"{protocol.module}:{entry}")
+    record["state_size"] = module.STATE.itemsize
+    record["tcp"], record["udp"] = "tcp" in protocol.within, "udp" in protocol.within
+
+
+def _offsets(s: Subscription) -> list[int]:
+    at, offsets = EVENT.itemsize, []
+    for t in s.types:
+        offsets.append(at)
+        at += t.RECORD.itemsize
+    return offsets
+
+
+def _compiled_callback(s: Subscription, offsets: Sequence[int]) -> jit.Entry:
+    """Compile a user's callback, in this process: it may be a closure, or live in a notebook cell."""
+    import numba
+
+    scope: dict[str, Any] = {"user": numba.njit(nogil=True, error_model="numpy")(s.callback)}
+    arguments = []
+    for n, (t, o) in enumerate(zip(s.types, offsets, strict=True)):
+        scope[f"at{n}"] = memory.at(t.RECORD)
+        arguments.append(f"at{n}(event + {o})")
+    if s.state is not None:
+        scope["state_at"] = memory.at(s.state.dtype)
+        arguments.append("state_at(state)")
+    exec(f"def callback(event, state):\n    user({', '.join(arguments)})\n    return 0", scope)  # noqa: S102
+    wrapper: Callable[..., Any] = scope["callback"]
+    try:
+        return jit.adopt(jit.Kernel(wrapper, role="entry"), f"callback {s.name}")
+    except numba.core.errors.NumbaError as fault:
+        raise SubscriptionError(f"subscription {s.name!r}: the callback does not compile in nopython mode:\n{fault}") from fault

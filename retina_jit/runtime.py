@@ -1,0 +1,182 @@
+"""A run: sources, program, workers, delivery; and what is told about it afterwards."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from retina_jit import jit, stats
+from retina_jit.config import RuntimeConfig
+from retina_jit.delivery.dispatch import Dispatcher
+from retina_jit.errors import CallbackError
+from retina_jit.ingest.source import open_sources
+from retina_jit.program import Program
+from retina_jit.subscribe import Subscription
+from retina_jit.worker import ABANDON, STOP, Worker
+
+IDLE = 0.0005
+"""How long the delivery thread sleeps when the ring is empty [s]."""
+
+
+@dataclass
+class Result:
+    """What a run did.
+
+    Attributes
+    ----------
+    counters : dict
+        See `retina_jit.stats`; `ledger` is the part that sums up to `frames`.
+    problems : list of str
+        What was wrong with the input, one line each; the exit status is not 0 then.
+    failed : dict
+        Subscription name -> how many calls raised.
+    seconds : float
+        From the first frame to the last delivery, compiling left out.
+    interrupted : bool
+        Whether it was stopped from outside.
+    """
+
+    counters: dict[str, int]
+    problems: list[str]
+    failed: dict[str, int]
+    seconds: float
+    interrupted: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ledger(self) -> dict[str, int]:
+        """Where each frame ended; sums up to the frames read."""
+        return {name: self.counters[name] for name in stats.LEDGER}
+
+
+Tick = Callable[[Worker], None]
+
+
+class Runtime:
+    """Runs subscriptions over captures.
+
+    Parameters
+    ----------
+    subscriptions : sequence of Subscription
+    sources : paths, patterns or "-"
+    config : RuntimeConfig, optional
+    progress : callable, optional
+        Told about compilation: done, total, name of the entry.
+    tick : callable, optional
+        Called some times per second with the worker, for a progress bar.
+    after_drain : callable, optional
+        Called after each delivery round (sinks flush here).
+
+    Raises
+    ------
+    RetinaJitError
+        From the constructor: anything wrong with filters, data types, configuration. From `run`: a source that cannot
+        be opened, a callback that raised.
+    """
+
+    def __init__(
+        self,
+        subscriptions: Sequence[Subscription],
+        sources: Iterable[str | os.PathLike[str]],
+        config: RuntimeConfig | None = None,
+        *,
+        progress: jit.Progress | None = None,
+        tick: Tick | None = None,
+    ) -> None:
+        self.config = (config or RuntimeConfig()).check()
+        self.sources = open_sources(sources)
+        self.program = Program(subscriptions, progress)
+        self.worker = Worker(self.program, self.config)
+        self.dispatcher = Dispatcher(self.worker.words, self.program.subscriptions, self.program.offsets, self.config.delivery.on_error)
+        self._tick = tick
+        self._stop_asked = False
+
+    def stop(self) -> None:
+        """Ask the run to end: the burst at hand is finished, open connections are ended and delivered."""
+        self._stop_asked = True
+        self.worker.control(STOP)
+
+    def run(self) -> Result:
+        """Process the sources to their end. Ctrl-C stops early, with all that was seen delivered."""
+        worker = self.worker
+        begun = time.perf_counter()
+        worker.start(self.sources)
+        try:
+            self._deliver()
+        except CallbackError:
+            worker.control(ABANDON)
+            worker.join()
+            raise
+        finally:
+            worker.join()
+        if worker.error is not None:
+            raise worker.error
+        for n, s in enumerate(self.program.subscriptions):
+            state = worker.states[n]
+            if state is not None:
+                s.workers = [state]
+                s.result = s.merge([state[0]]) if s.merge else state[0]
+        return self._result(time.perf_counter() - begun)
+
+    def _deliver(self) -> None:
+        """Drain until the worker is done and the ring is empty; Ctrl-C asks it to stop, a second one abandons."""
+        worker, drain = self.worker, self.dispatcher.drain
+        next_tick = 0.0
+        done = False
+        while not done:
+            try:
+                while True:
+                    done = worker.finished.is_set()
+                    if drain() == 0:
+                        if done:
+                            break
+                        worker.finished.wait(IDLE)
+                    if self._tick is not None and (now := time.perf_counter()) > next_tick:
+                        self._tick(worker)
+                        next_tick = now + 0.1
+            except KeyboardInterrupt:
+                done = False
+                if self._stop_asked:
+                    worker.control(ABANDON)
+                self.stop()
+
+    def stats(self) -> dict[str, int]:
+        """Return the counters as they are now."""
+        return stats.snapshot(self.worker.counters)
+
+    def _result(self, seconds: float) -> Result:
+        failed = {s.name: n for s, n in zip(self.program.subscriptions, self.dispatcher.failed, strict=True) if n}
+        extra = {
+            "live_peak": int(self.worker.table["peak"]),
+            "arena_peak": int(self.worker.arena["peak"]),
+            "arena_left": int(self.worker.arena["used"]),
+        }
+        return Result(self.stats(), list(self.worker.problems), failed, seconds, self._stop_asked, extra)
+
+
+def user_traceback(error: CallbackError) -> str:
+    """Return the traceback of a failed callback from the user's first line on; ours is left out."""
+    cause = error.__cause__
+    if cause is None:
+        return str(error)
+    frames = traceback.extract_tb(cause.__traceback__)
+    package = os.path.dirname(os.path.abspath(__file__)) + os.sep
+    first = next((n for n, f in enumerate(frames) if not os.path.abspath(f.filename).startswith(package)), len(frames))
+    shown = "".join(traceback.format_list(frames[first:])) + "".join(traceback.format_exception_only(cause))
+    return f"Traceback (most recent call last):\n{shown}"
+
+
+def run(
+    subscriptions: Sequence[Subscription],
+    *sources: str | os.PathLike[str],
+    config: RuntimeConfig | None = None,
+) -> Result:
+    """Run subscriptions over captures; see `Runtime`."""
+    return Runtime(subscriptions, sources, config).run()
+
+
+__all__ = ["Result", "Runtime", "run", "user_traceback"]

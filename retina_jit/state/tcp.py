@@ -1,0 +1,81 @@
+"""TCP life: who has synchronised, finished, reset, and when a connection is over.
+
+Works on sequence numbers alone, so that a connection ends rightly whether or not its payload is reassembled (upstream
+needs reassembly for it). Source: RFC 9293, 3.3 to 3.6.
+"""
+
+from __future__ import annotations
+
+from retina_jit.jit import kernel, leaf
+from retina_jit.state.layout import (
+    ACK_KNOWN,
+    ANSWERED,
+    CLOSING,
+    FIN_SEEN,
+    MIDSTREAM,
+    RESP,
+    RST_SEEN,
+    SYN_SEEN,
+)
+from retina_jit.state.track import signed32
+
+FIN, SYN, RST, ACK = 1, 2, 4, 16
+
+
+@leaf
+def sent(c, side, what):
+    """Whether a side has sent what the bit stands for."""
+    return (c.tcp >> (RESP * side)) & what != 0
+
+
+@kernel
+def is_new_connection(c, row, side):
+    """Whether a SYN on a known five-tuple begins another connection.
+
+    It does after the old one has ended, when that one was picked up in the middle, and when it carries another sequence
+    number although the first one has been answered. Until then another number is a new attempt of the same connection.
+    """
+    flags = row.tcp_flags
+    if not flags & SYN or flags & (ACK | RST):
+        return False
+    if c.life == CLOSING or c.flags & MIDSTREAM:
+        return True
+    if side:
+        # The other side opens: simultaneous open (RFC 9293, 3.5, figure 7) unless the connection stands already.
+        return c.flags & ANSWERED != 0
+    return c.flags & ANSWERED != 0 and row.seq != c.isn0
+
+
+@kernel
+def update(c, row, side):
+    """Follow one segment. Returns True when the connection is over with it."""
+    flags = row.tcp_flags
+    shift = RESP * side
+    if flags & SYN:
+        c.tcp |= SYN_SEEN << shift
+        if side == 0 and not c.flags & ANSWERED:
+            c.isn0 = row.seq
+    if side:
+        c.flags |= ANSWERED
+    if flags & ACK:
+        known = c.ack1 if side else c.ack0
+        if not sent(c, side, ACK_KNOWN) or signed32(row.ack - known) > 0:
+            c.tcp |= ACK_KNOWN << shift
+            if side:
+                c.ack1 = row.ack
+            else:
+                c.ack0 = row.ack
+    if flags & FIN:
+        c.tcp |= FIN_SEEN << shift
+        after = (row.seq + row.payload_len + 1 + (1 if flags & SYN else 0)) & 0xFFFFFFFF
+        if side:
+            c.fin1 = after
+        else:
+            c.fin0 = after
+    if flags & RST:
+        c.tcp |= RST_SEEN << shift
+        return True
+    both = FIN_SEEN | (FIN_SEEN << RESP)
+    if c.tcp & both == both:
+        return signed32(c.ack1 - c.fin0) >= 0 and signed32(c.ack0 - c.fin1) >= 0
+    return False

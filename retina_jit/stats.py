@@ -1,0 +1,63 @@
+"""Named counters, one 64-bit word each, in one array per worker. Nothing here imports Numba.
+
+The ledger: every frame read ends in exactly one of `LEDGER`, so their sum is `frames`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+LEDGER = (
+    "malformed",  # a header breaks its own rules
+    "truncated_header",  # the capture ends inside a header
+    "not_ip",  # ARP, LLDP, ... and frames of link types that are not decoded
+    "not_transport",  # IP without TCP or UDP header: ICMP, later fragments, ...
+    "filtered",  # no subscription can want it
+    "delivered",  # given to packet subscriptions; no connection needs it
+    "not_syn",  # TCP of a connection whose start was not seen (see midstream)
+    "table_full",  # no room for another connection
+    "unwanted",  # of a connection that no subscription wants any more
+    "tracked",  # counted, parsed and kept for a connection
+)
+
+COUNTERS = (
+    "frames",
+    "bytes",
+    *LEDGER,
+    "connections",
+    "connections_tcp",
+    "connections_udp",
+    "connections_midstream",
+    "ended_closed",  # by FIN or RST
+    "ended_reused",  # by a new connection on the same five-tuple
+    "ended_expired",
+    "ended_drained",  # at the end of the input
+    "sessions",
+    "events",
+    "events_cut",  # longer than the longest event: variable parts are missing
+    "events_lost",  # the ring was full and the policy is not to wait
+    "segments_held",
+    "segments_old",  # retransmissions, nothing new in them
+    "overlap",
+    "overlap_inconsistent",
+    "holes",  # gaps in a stream that were given up
+    "hole_bytes",
+    "held_refused",  # early segments that a cap did not allow to keep
+    "parser_refused",  # connections not parsed because the byte pool is used up
+    "payload_cut",  # payload bytes that the capture does not have
+    "probe_given_up",
+    "groups_full",
+)
+INDEX = {name: n for n, name in enumerate(COUNTERS)}
+
+
+def snapshot(counters: np.ndarray[Any, Any]) -> dict[str, int]:
+    """Return the counters by name."""
+    return {name: int(counters[n]) for n, name in enumerate(COUNTERS)}
+
+
+def merge(parts: list[dict[str, int]]) -> dict[str, int]:
+    """Return the sum of several snapshots."""
+    return {name: sum(p.get(name, 0) for p in parts) for name in COUNTERS}

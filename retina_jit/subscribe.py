@@ -1,0 +1,241 @@
+"""`@subscribe`: filter + data types + callback = subscription."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import tomllib
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from retina_jit.datatypes.base import DataType, data_types
+from retina_jit.errors import SubscriptionError
+
+TIERS = ("each", "batch", "jit")
+MOST_TYPES = 8
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass
+class Subscription:
+    """What is wanted: which traffic (filter), as what (data types), to whom (callback).
+
+    Attributes
+    ----------
+    filter : str
+        See the filter language; empty: everything.
+    types : tuple of DataType classes
+        What the callback gets, in its parameters' order.
+    callback : callable
+        Called once per event (`each`), with columns (`batch`), or compiled (`jit`).
+    deliver : str
+        One of `TIERS`.
+    state : array or None
+        `jit` only: one record per worker, the callback's last parameter.
+    merge : callable or None
+        `jit` only: makes one result of the workers' states: `merge(list of records)`.
+    """
+
+    filter: str
+    types: tuple[type[DataType], ...]
+    callback: Callable[..., Any]
+    deliver: str = "each"
+    state: np.ndarray[Any, Any] | None = None
+    merge: Callable[..., Any] | None = None
+    name: str = ""
+    result: Any = None
+    workers: list[np.ndarray[Any, Any]] = field(default_factory=list)
+
+    @property
+    def level(self) -> str:
+        """When it fires: at the latest level among its data types."""
+        levels = {t.LEVEL for t in self.types}
+        return next(x for x in ("connection", "session", "packet", "static") if x in levels)
+
+    @property
+    def services(self) -> frozenset[str]:
+        """Session protocols that its data types come from."""
+        return frozenset(t.SERVICE for t in self.types if t.SERVICE)
+
+    def check(self) -> None:
+        """Refuse a combination that can never work.
+
+        Raises
+        ------
+        SubscriptionError
+            With the reason.
+        """
+        where = f"subscription {self.name!r}"
+        if not self.types:
+            raise SubscriptionError(f"{where}: the callback asks for no data type; known: {', '.join(sorted(data_types()))}")
+        if len(self.types) > MOST_TYPES:
+            raise SubscriptionError(f"{where}: {len(self.types)} data types, at most {MOST_TYPES}")
+        names = [t.__name__ for t in self.types]
+        packet = [t.__name__ for t in self.types if t.LEVEL == "packet"]
+        other = [t.__name__ for t in self.types if t.LEVEL in ("session", "connection")]
+        if packet and other:
+            raise SubscriptionError(
+                f"{where}: {packet[0]} is delivered for each packet, {other[0]} later; take two subscriptions"
+            )
+        if len(packet) > 1:
+            raise SubscriptionError(f"{where}: one packet data type at most, not {' and '.join(packet)}")
+        if len(self.services) > 1:
+            raise SubscriptionError(f"{where}: a connection has one session protocol, not {' and '.join(sorted(self.services))}")
+        if len(set(names)) < len(names):
+            raise SubscriptionError(f"{where}: the same data type twice: {', '.join(names)}")
+        if self.deliver not in TIERS:
+            raise SubscriptionError(f"{where}: deliver={self.deliver!r} is none of {', '.join(TIERS)}")
+        if self.state is not None and self.deliver != "jit":
+            raise SubscriptionError(f"{where}: state= belongs to deliver='jit'; a Python callback keeps state as it likes")
+
+
+_collected: list[Subscription] = []
+
+
+def take_collected() -> list[Subscription]:
+    """Return the subscriptions that `@subscribe` has made since the last call."""
+    taken = list(_collected)
+    _collected.clear()
+    return taken
+
+
+def _resolve(name: str, value: Any, where: str) -> type[DataType]:
+    if isinstance(value, type) and issubclass(value, DataType) and value is not DataType:
+        return value
+    known = data_types()
+    if isinstance(value, str):
+        if value in known:
+            return known[value]
+        near = difflib.get_close_matches(value, known, 1, 0.5)
+        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(sorted(known))}"
+        raise SubscriptionError(f"{where}: no data type {value!r}{hint}")
+    if typing.get_origin(value) is list:
+        raise SubscriptionError(f"{where}: parameter {name!r}: list[...] of sessions is not available yet; take one session")
+    raise SubscriptionError(f"{where}: parameter {name!r} is annotated {value!r}, which is no data type")
+
+
+def _annotated(callback: Callable[..., Any], where: str, skip_last: bool) -> tuple[type[DataType], ...]:
+    try:
+        hints = typing.get_type_hints(callback)
+    except NameError as fault:
+        raise SubscriptionError(f"{where}: an annotation names something unknown: {fault}") from fault
+    parameters = list(inspect.signature(callback).parameters.values())
+    if skip_last:
+        parameters = parameters[:-1]
+    types = []
+    for p in parameters:
+        if p.name not in hints:
+            raise SubscriptionError(
+                f"{where}: parameter {p.name!r} has no annotation; write the data type that it shall get, e.g. {p.name}: ConnRecord"
+            )
+        types.append(_resolve(p.name, hints[p.name], where))
+    return tuple(types)
+
+
+def subscribe(
+    filter: str = "",
+    *types: type[DataType] | str,
+    deliver: str = "each",
+    state: Any = None,
+    merge: Callable[..., Any] | None = None,
+) -> Callable[[F], F]:
+    """Subscribe a function to traffic.
+
+    Parameters
+    ----------
+    filter : str
+        Which traffic; empty: all of it.
+    *types : data types or their names
+        What the function gets; taken from its annotations when left out.
+    deliver : {"each", "batch", "jit"}
+        One call per event; one call per some thousand events, with columns; or compiled into the worker.
+    state : dtype, record or array of one record, optional
+        `jit` only: a record per worker, passed as the last argument.
+    merge : callable, optional
+        `jit` only: gets the workers' records (structured arrays of one), its result is the subscription's `result`.
+
+    Raises
+    ------
+    SubscriptionError
+        Data types that are unknown or do not go together.
+    """
+
+    def decorate(callback: F) -> F:
+        name = getattr(callback, "__name__", "callback")
+        where = f"subscription {name!r}"
+        if types:
+            resolved = tuple(_resolve(f"#{n}", t, where) for n, t in enumerate(types, 1))
+        else:
+            resolved = _annotated(callback, where, skip_last=state is not None)
+        made = Subscription(filter, resolved, callback, deliver, _state(state), merge, name)
+        made.check()
+        _collected.append(made)
+        return callback
+
+    return decorate
+
+
+def _state(state: Any) -> np.ndarray[Any, Any] | None:
+    if state is None:
+        return None
+    if isinstance(state, np.ndarray):
+        return state.reshape(1).copy()
+    if isinstance(state, np.void):
+        return np.array([state])
+    return np.zeros(1, np.dtype(state))
+
+
+def load_subscriptions(path: str | Path, callbacks: Mapping[str, Callable[..., Any]]) -> list[Subscription]:
+    """Read subscriptions from a TOML file: `[[subscriptions]]` with filter, datatypes, callback (Retina's format).
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    callbacks : mapping
+        Functions by name, e.g. `globals()`.
+
+    Raises
+    ------
+    SubscriptionError
+        With the number of the entry and what is wrong with it.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text())
+    except (OSError, tomllib.TOMLDecodeError) as fault:
+        raise SubscriptionError(f"{path}: {fault}") from fault
+    made = []
+    for n, spec in enumerate(content.get("subscriptions", []), 1):
+        where = f"{path}: subscription {n}"
+        unknown = set(spec) - {"filter", "datatypes", "callback", "deliver"}
+        if unknown:
+            raise SubscriptionError(f"{where}: unknown key {sorted(unknown)[0]!r}; known: filter, datatypes, callback, deliver")
+        missing = [k for k in ("filter", "datatypes", "callback") if k not in spec]
+        if missing:
+            raise SubscriptionError(f"{where}: {missing[0]!r} is missing")
+        callback = callbacks.get(spec["callback"])
+        if not callable(callback):
+            near = difflib.get_close_matches(spec["callback"], [k for k, v in callbacks.items() if callable(v)], 1)
+            raise SubscriptionError(f"{where}: no function {spec['callback']!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        names = spec["datatypes"] if isinstance(spec["datatypes"], list) else [spec["datatypes"]]
+        types = tuple(_resolve(f"#{k}", name, where) for k, name in enumerate(names, 1))
+        one = Subscription(spec["filter"], types, callback, spec.get("deliver", "each"), name=spec["callback"])
+        one.check()
+        made.append(one)
+    return made
+
+
+def named(names: Iterable[str], filter: str, callback: Callable[..., Any], deliver: str) -> Subscription:
+    """Make a subscription from names of data types (the command line)."""
+    names = list(names)
+    label = ",".join(names)
+    types = tuple(_resolve(f"#{n}", x, "log") for n, x in enumerate(names, 1))
+    made = Subscription(filter, types, callback, deliver, name=label)
+    made.check()
+    return made

@@ -1,0 +1,191 @@
+"""One worker: its memory, its thread, its endless kernel call."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from retina_jit import jit, stats
+from retina_jit.config import RuntimeConfig
+from retina_jit.delivery.event import CONTEXT, MAX_EVENT
+from retina_jit.ingest.source import CaptureSource
+from retina_jit.memory import Region
+from retina_jit.pipeline.groups import GROUP_HEAD
+from retina_jit.pipeline.layout import MOST_GROUPS, WORKER
+from retina_jit.program import Program
+from retina_jit.state.arena import ARENA
+from retina_jit.state.layout import BURST, CONNECTION, INPUT, PACKET, TRACK
+from retina_jit.state.table import TABLE
+from retina_jit.state.timers import BLOCK, PER_BLOCK, SLOTS, TIMERS
+from retina_jit.status import Status
+
+RUN, STOP, ABANDON = range(3)
+MS = 1_000_000
+FIRST_SLOTS = 1 << 16
+FIRST_GROUP = 1
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << max(0, n - 1).bit_length()
+
+
+class Worker:
+    """Runs a program over sources, in a thread of its own.
+
+    Parameters
+    ----------
+    program : Program
+    config : RuntimeConfig
+    number : int
+        The worker's CoreId.
+    seed : int, optional
+        Of the connection table's hash; random by default.
+    """
+
+    def __init__(self, program: Program, config: RuntimeConfig, number: int = 0, seed: int | None = None) -> None:
+        self.program = program
+        self.config = config
+        self._regions: list[Region] = []
+        self.counters = self._reserve(8 * len(stats.COUNTERS)).array(np.int64, len(stats.COUNTERS))
+        self._control = self._reserve(8).array(np.int64, 1)
+        home = self._reserve(WORKER.itemsize)
+        self.address = home.address
+        self.words = home.array(WORKER, 1)[0]
+        self.source: CaptureSource | None = None
+        self.frames_done = 0
+        self.problems: list[str] = []
+        self.error: BaseException | None = None
+        self.finished = threading.Event()
+        self._thread: threading.Thread | None = None
+        w = self.words
+        w["control"], w["id"], w["stats"] = self._control.ctypes.data, number, self.counters.ctypes.data
+        w["seed"] = secrets.randbits(63) if seed is None else seed
+        self._lay_out_program()
+        self._lay_out_state()
+        self._lay_out_ring()
+
+    def _reserve(self, size: int) -> Region:
+        region = Region(size)
+        self._regions.append(region)
+        return region
+
+    def _lay_out_program(self) -> None:
+        w, p = self.words, self.program
+        count = len(p.subscriptions)
+        words = p.plan.words
+        w["rows"] = self._reserve(BURST * PACKET.itemsize).address
+        w["survivors"] = self._reserve(8 * BURST).address
+        w["matches"] = self._reserve(8 * BURST * count).address
+        w["oriented"] = self._reserve(PACKET.itemsize).address
+        w["input"] = self._reserve(INPUT.itemsize).address
+        w["context"] = self._reserve(CONTEXT.itemsize).address
+        w["sets"] = self._reserve(24 * words).address
+        w["mine"] = self._reserve(16 * words).address
+        w["tables"] = p.tables.ctypes.data
+        for name, address in p.stages.items():
+            w[f"{name}_stage"] = address
+        # The worker's own copy: compiled callbacks have a state per worker.
+        own = self._reserve(p.records.nbytes).array(p.records.dtype, count)
+        own[:] = p.records
+        self.states: list[np.ndarray[Any, Any] | None] = []
+        for n, s in enumerate(p.subscriptions):
+            state = s.state.copy() if s.state is not None else None
+            self.states.append(state)
+            own[n]["state"] = state.ctypes.data if state is not None else 0
+        w["subscriptions"], w["count"], w["words"] = own.ctypes.data, count, words
+        w["services"], w["service_count"] = p.services.ctypes.data, p.service_count
+        w["tcp_services"], w["udp_services"] = p.transport_services("tcp"), p.transport_services("udp")
+        w["group_size"] = GROUP_HEAD + 16 * words
+        groups = self._reserve(int(w["group_size"]) * MOST_GROUPS)
+        w["groups"], w["group_index"] = groups.address, self._reserve(4 * 2 * MOST_GROUPS).address
+        # Group 0 is nobody; group 1, outside the index, is where every connection starts.
+        w["group_count"], w["first_group"] = FIRST_GROUP + 1, FIRST_GROUP
+        alive = groups.array(np.uint64, words, FIRST_GROUP * int(w["group_size"]) + GROUP_HEAD)
+        for n in range(count):
+            if n not in p.plan.direct:
+                alive[n // 64] |= np.uint64(1 << (n % 64))
+
+    def _lay_out_state(self) -> None:
+        w, c = self.words, self.config.conntrack
+        most = c.max_connections
+        table_region = self._reserve(TABLE.itemsize)
+        table = table_region.array(TABLE, 1)[0]
+        slots = max(FIRST_SLOTS, _power_of_two(2 * most))
+        table["slots"] = self._reserve(8 * slots).advise_huge().address
+        table["spare"] = self._reserve(8 * slots).advise_huge().address
+        table["mask"], table["most_slots"] = FIRST_SLOTS - 1, slots
+        table["pool"], table["most"] = self._reserve(CONNECTION.itemsize * most).advise_huge().address, most
+        if self.program.track:
+            table["track"], table["track_size"] = self._reserve(TRACK.itemsize * most).advise_huge().address, TRACK.itemsize
+        self.table = table
+        timers_region = self._reserve(TIMERS.itemsize)
+        timers = timers_region.array(TIMERS, 1)[0]
+        timers["resolution"] = c.timeout_resolution * MS
+        timers["slots"] = self._reserve(8 * SLOTS).address
+        # A record may be filed again (reuse, a deadline moved forward) before its old entry is visited.
+        timers["most"] = SLOTS + 4 * most // PER_BLOCK
+        timers["blocks"] = self._reserve(BLOCK * int(timers["most"])).address
+        arena_region = self._reserve(ARENA.itemsize)
+        arena = arena_region.array(ARENA, 1)[0]
+        pool = self._reserve(c.memory << 20)
+        arena["top"], arena["end"] = pool.address, pool.address + pool.size
+        self.arena = arena
+        w["table"], w["timers"], w["arena"] = table_region.address, timers_region.address, arena_region.address
+        for key in ("tcp_inactivity", "udp_inactivity", "tcp_establish", "tcp_close"):
+            w[key] = getattr(c, f"{key}_timeout") * MS
+        w["midstream"], w["most_held"] = c.midstream, c.max_out_of_order
+
+    def _lay_out_ring(self) -> None:
+        w = self.words
+        size = _power_of_two(self.config.delivery.ring << 20)
+        w["ring"], w["ring_size"], w["wait"] = self._reserve(size + MAX_EVENT).address, size, 1
+        w["scratch"] = self._reserve(MAX_EVENT).address
+
+    # ------------------------------------------------------------------------------------------------- running
+
+    def start(self, sources: Iterable[CaptureSource]) -> None:
+        """Begin to process sources, one after the other, in a new thread."""
+        self._thread = threading.Thread(target=self._main, args=(sources,), name=f"retina-jit worker {int(self.words['id'])}", daemon=True)
+        self._thread.start()
+
+    def control(self, word: int) -> None:
+        """STOP: finish this burst, end all connections, deliver. ABANDON: and deliver nothing more."""
+        self._control[0] = max(int(self._control[0]), word)
+
+    def join(self) -> None:
+        """Wait for the thread."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _main(self, sources: Iterable[CaptureSource]) -> None:
+        try:
+            run = jit.function("retina_jit.pipeline.run:run")
+            finish = jit.function("retina_jit.pipeline.run:finish")
+            for source in sources:
+                self.source = source
+                self.words["source"] = source.address
+                self.words["walk"] = jit.address(source.walk_unit)
+                status = self._process(run, source)
+                self.frames_done += source.frames
+                if source.problem:
+                    self.problems.append(source.problem)
+                if source.unsupported:
+                    self.problems.append(f"{source.name}: {source.unsupported} frames of {source.unsupported_link} were not decoded")
+                if status == Status.STOPPED:
+                    break
+            finish(self.address)
+        except BaseException as error:  # handed to the thread that waits for us
+            self.error = error
+        finally:
+            self.finished.set()
+
+    def _process(self, run: jit.Entry, source: CaptureSource) -> int:
+        while True:
+            status = run(self.address)
+            if status in (Status.NEED_INPUT, Status.SHRUNK) and source.refill():
+                continue
+            return status
