@@ -1,0 +1,181 @@
+"""All passes in a row: texts of filters in, compilable units and their tables out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from retina_jit.errors import FilterError
+from retina_jit.filters import emit, load
+from retina_jit.filters.explain import draw
+from retina_jit.filters.normalize import Worlds, gate, refuse_impossible
+from retina_jit.filters.parse import parse
+from retina_jit.filters.resolve import Names, resolve
+from retina_jit.filters.split import LEVELS, STAGES, at_stage, is_direct, is_session, refuse_unknowable, turned
+from retina_jit.filters.syntax import FALSE, Present, Term, Test, both, either, leaves, show
+from retina_jit.filters.tables import Tables
+from retina_jit.filters.trie import Node, sort
+from retina_jit.parsers.protocol import Protocol, protocols
+
+
+@dataclass(frozen=True)
+class FilterSpec:
+    """One subscription's filter.
+
+    Attributes
+    ----------
+    text : str
+        The filter; empty: everything.
+    level : str
+        When its callback fires: "packet", "session", "connection", "static" or "streaming".
+    """
+
+    text: str
+    level: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One generated stage."""
+
+    root: Node
+    source: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a set of filters compiles to. Subscriptions are numbered as they were given.
+
+    Attributes
+    ----------
+    units : dict of str to str
+        Stage name to unit, for `retina_jit.jit`. A stage that no subscription needs is absent: "packet" if there is no
+        subscription, "connection" if all are direct, "protocol" and "session" if everything is known before.
+    tables : list of numpy.ndarray
+        Constant data; the stages get the address of an int64 array of their addresses.
+    direct : frozenset of int
+        Subscriptions of level "packet" that the packet stage decides completely.
+    services : frozenset of str
+        Session protocols that some filter asks for.
+    words : int
+        64-bit words in a set of subscriptions.
+    undecided : dict of str to frozenset of int
+        For "protocol" and "session": the subscriptions that may still be open when the stage is reached.
+    """
+
+    specs: tuple[FilterSpec, ...]
+    terms: tuple[Term, ...]
+    stages: dict[str, Stage]
+    units: dict[str, str]
+    tables: list[np.ndarray[Any, Any]]
+    direct: frozenset[int]
+    services: frozenset[str]
+    words: int
+    undecided: dict[str, frozenset[int]]
+
+    def explain(self) -> str:
+        """Return the stages as text: for each its trie, then the source made of it."""
+        lines = []
+        for n, (spec, term) in enumerate(zip(self.specs, self.terms)):
+            lines.append(f"subscription {n}, {spec.level}{', decided per packet' if n in self.direct else ''}: {spec.text.strip() or '(everything)'}")
+            lines.append(f"    {show(term)}")
+        for name, stage in self.stages.items():
+            lines += ["", f"== {name} stage", "", *draw(stage.root), "", stage.source.rstrip()]
+        return "\n".join(lines) + "\n"
+
+
+def read_filter(text: str, names: Names, worlds: Worlds) -> Term:
+    """Return the checked terms of one filter.
+
+    Raises
+    ------
+    FilterError
+        The text is no filter, or it can never match.
+    """
+    term = resolve(parse(text), text, names)
+    refuse_impossible(term, text, worlds)
+    return term
+
+
+def compile_filters(specs: Sequence[FilterSpec], declared: Mapping[str, Protocol] | None = None) -> Plan:
+    """Compile the filters of all subscriptions together.
+
+    Parameters
+    ----------
+    specs : sequence of FilterSpec
+        Their positions are the numbers of the subscriptions.
+    declared : mapping of str to Protocol, optional
+        The protocols that filters may name; all that are declared if not given.
+
+    Raises
+    ------
+    FilterError
+        A filter that cannot be compiled.
+    """
+    known = protocols() if declared is None else declared
+    names, worlds = Names(known), Worlds(known)
+    terms = []
+    for spec in specs:
+        if spec.level not in LEVELS:
+            raise FilterError(f"there is no level {spec.level!r}; the levels are {', '.join(LEVELS)}")
+        term = read_filter(spec.text, names, worlds)
+        if not is_direct(term, spec.level, worlds):
+            refuse_unknowable(term, spec.level, spec.text, names, worlds)
+        terms.append(term)
+    direct = frozenset(n for n, spec in enumerate(specs) if is_direct(terms[n], spec.level, worlds))
+    followed = [n for n in range(len(terms)) if n not in direct]
+    asks = {n: any(is_session(leaf, worlds) for leaf in leaves(terms[n])) for n in followed}
+    reads = {n: any(isinstance(leaf, Test) and is_session(leaf, worlds) for leaf in leaves(terms[n])) for n in followed}
+    undecided = {"protocol": frozenset(n for n in followed if asks[n]), "session": frozenset(n for n in followed if reads[n])}
+    members = {"packet": range(len(terms)), "connection": followed, **undecided}
+    tables, words = Tables(), -(-len(terms) // 64)
+    stages, units = {}, {}
+    for stage in STAGES:
+        if members[stage]:
+            root = _trie(stage, members[stage], terms, direct, names, worlds)
+            made = emit.Writer(stage, names, worlds, tables, _automata(root, tables), words)
+            source = emit.write(made, root, direct if stage == "packet" else members[stage])
+            stages[stage] = Stage(root, source)
+            units[stage] = load.unit(source, f"{stage}_stage")
+    services = {leaf.protocol for n in followed for leaf in leaves(terms[n]) if is_session(leaf, worlds)}
+    return Plan(
+        tuple(specs), tuple(terms), stages, units, tables.arrays(), direct, frozenset(services), words, undecided
+    )  # fmt: skip
+
+
+def _trie(stage: str, members: Any, terms: list[Term], direct: frozenset[int], names: Names, worlds: Worlds) -> Node:
+    layers = {p: worlds.layer(p) for p in names.protocols}
+    root = Node()
+    given = frozenset({"frame"})
+
+    def insert(term: Term, effect: tuple[str, int]) -> None:
+        root.insert(gate(term, worlds.all, worlds, given), effect, layers)
+
+    for n in sorted(members):
+        known = at_stage(terms[n], stage, worlds)
+        if stage == "packet" and n not in direct:
+            # A packet of either direction may belong to a connection that matches.
+            of_connection = either([known.open, turned(known.open, names)])
+            insert(both([either([Present("tcp"), Present("udp")]), of_connection]), ("keep", 0))
+        else:
+            insert(known.sure, ("sure", n))
+            if known.open != known.sure and known.open != FALSE:
+                insert(known.open, ("open", n))
+    root.prune()
+    sort(root, layers)
+    return root
+
+
+def _automata(root: Node, tables: Tables) -> dict[tuple[str, str, tuple[str, bool]], tuple[int, int]]:
+    from retina_jit.filters.automaton import build
+
+    found = {}
+    for (protocol, field), patterns in emit.automata_of(root).items():
+        for automaton, inside in build(patterns):
+            index = tables.add(automaton)
+            for bit, pattern in enumerate(inside):
+                found[(protocol, field, pattern)] = index, bit
+    return found

@@ -1,0 +1,427 @@
+"""A stage's trie becomes the source of one kernel.
+
+Conditions nest as in the trie. A field is read at the innermost node that lies above all its uses and behind the
+presence of its protocol; where there is no such node it is read in place.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from retina_jit.filters.literals import complement, top
+from retina_jit.filters.normalize import NETWORK, Worlds
+from retina_jit.filters.resolve import Names
+from retina_jit.filters.syntax import And, Not, Present, Term, Test, Truth, leaves
+from retina_jit.filters.tables import Tables, range_table, signed, text_table, wide_range_table
+from retina_jit.filters.trie import Effect, Node
+from retina_jit.parsers.protocol import Field
+from retina_jit.state import layout
+
+MOST_INLINE = 4
+"""Ranges or texts compared one after the other; a larger set is searched in a table."""
+
+PARAMETERS = {
+    "packet": "tables, rows, n, matches",
+    "connection": "tables, row_at, sets",
+    "protocol": "tables, row_at, service, sets",
+    "session": "tables, row_at, service, session, sets",
+}
+
+
+@dataclass
+class Writer:
+    """Writes the kernel of one stage."""
+
+    stage: str
+    names: Names
+    worlds: Worlds
+    tables: Tables
+    automata: dict[tuple[str, str, tuple[str, bool]], tuple[int, int]]
+    words: int
+    lines: list[str] = field(default_factory=list)
+    imports: set[tuple[str, str]] = field(default_factory=set)
+    helpers: list[str] = field(default_factory=list)
+    uses_numpy: bool = False
+
+    # ------------------------------------------------------------------------------------------------------- values
+
+    def table(self, index: int) -> str:
+        """Text of the address of a table."""
+        self.use("retina_jit.memory", "load64")
+        return f"load64(tables + {8 * index})" if index else "load64(tables)"
+
+    def use(self, module: str, name: str) -> str:
+        """Import a name, and return it as the source writes it."""
+        self.imports.add((module, name))
+        return name
+
+    def reader(self, declared: Field) -> str:
+        """Name of a field's reader in the source."""
+        module = self.names.protocols[declared.protocol].module
+        alias = f"{declared.protocol}_{declared.name}"
+        self.imports.add((module, f"{declared.name} as {alias}"))
+        return alias
+
+    def load(self, declared: Field) -> str:
+        """Text of a field's value: a word, for IPv6 addresses a pair of words, for texts a span."""
+        if self.worlds.layer(declared.protocol) == "session":
+            text = f"{self.reader(declared)}(session)"
+            return self.word(text) if declared.kind in ("int", "bool", "ipv4", "mac") else text
+        if declared.column:
+            if declared.kind == "ipv6":
+                return f"(row.{declared.column}_hi, row.{declared.column}_lo)"
+            return self.column(declared)
+        # A header that was decoded lies inside the captured bytes, so these reads are in bounds.
+        at = {"ethernet": "0", "vlan": self.vlan_at(declared)}.get(declared.protocol)
+        at = at or self.word("row.l3" if declared.protocol in NETWORK else "row.l4")
+        text = f"{self.reader(declared)}((row.frame, {self.word('row.caplen')}), {at})"
+        return self.word(text) if declared.kind == "bool" else text
+
+    def vlan_at(self, declared: Field) -> str:
+        if declared.protocol != "vlan" or declared.column:
+            return ""
+        return f"{self.use('retina_jit.filters.match', 'vlan_at')}({self.word('row.link')})"
+
+    def word(self, text: str) -> str:
+        self.uses_numpy = True
+        return f"np.int64({text})"
+
+    def column(self, declared: Field) -> str:
+        found = layout.PACKET.fields
+        assert found is not None
+        width = 8 * found[declared.column][0].itemsize
+        text = f"row.{declared.column}"
+        text = text if found[declared.column][0].str[1:] == "i8" else self.word(text)
+        if declared.shift:
+            text = f"{text} >> {declared.shift}"
+        if declared.kind != "ipv4" and declared.bits and declared.shift + declared.bits < width:
+            text = f"({text}) & {(1 << declared.bits) - 1}" if declared.shift else f"{text} & {(1 << declared.bits) - 1}"
+        return f"({text})" if declared.shift or "&" in text else text
+
+    def value(self, declared: Field, known: dict[str, str]) -> str:
+        """Name that holds a field's value here, or the text that reads it."""
+        return known.get(f"{declared.protocol}.{declared.name}") or self.load(declared)
+
+    # --------------------------------------------------------------------------------------------------- conditions
+
+    def condition(self, term: Term, known: dict[str, str], outer: str = "") -> str:
+        """Text of a term as an expression; `known` maps what has been read to the name that holds it."""
+        if isinstance(term, Truth):
+            return str(term.value)
+        if isinstance(term, Present):
+            return self.presence(term.protocol)
+        if isinstance(term, Test):
+            return self.test(term, known)
+        if isinstance(term, Not):
+            return f"not ({self.condition(term.term, known)})"
+        word = " and " if isinstance(term, And) else " or "
+        text = word.join(self.condition(t, known, word) for t in term.terms)
+        return f"({text})" if outer and outer != word else text
+
+    def presence(self, protocol: str) -> str:
+        if self.worlds.layer(protocol) == "session":
+            return f"service == {self.names.protocols[protocol].number}"
+        bit = getattr(layout, protocol.upper())
+        if self.worlds.layer(protocol) == "transport":
+            # A later fragment names its transport but does not hold the header.
+            return f"(layers & {bit | layout.LATER_FRAGMENT}) == {bit}"
+        return f"(layers & {bit}) != 0"
+
+    def test(self, term: Test, known: dict[str, str]) -> str:
+        declared = self.names.field(term)
+        if declared.kind in ("ints", "texts"):
+            return self.list_test(term, declared, known)
+        return self.scalar(term, declared, self.value(declared, known), known)
+
+    def scalar(self, term: Test, declared: Field, value: str, known: dict[str, str]) -> str:
+        if term.form == "regex":
+            table, bit = self.automata[(term.protocol, term.field, term.value)]  # type: ignore[index]
+            found = known.get(f"automaton {table}") or self.run(table, value)
+            return f"(({found} >> {bit}) & 1) != 0" if bit else f"({found} & 1) != 0"
+        if term.form == "range":
+            text = self.ranges(term.value, declared, value)  # type: ignore[arg-type]
+        elif term.form == "contains":
+            text = self.literal_call("contains", value, term.value)  # type: ignore[arg-type]
+        else:
+            text = self.equal(term.value, value)  # type: ignore[arg-type]
+        return f"not ({text})" if term.negated else text
+
+    def run(self, table: int, value: str) -> str:
+        return f"{self.use('retina_jit.filters.match', 'run_automaton')}({self.table(table)}, {value})"
+
+    def literal_call(self, function: str, value: str, literal: bytes) -> str:
+        table, at = self.tables.literal(literal)
+        where = f"{self.table(table)} + {at}" if at else self.table(table)
+        return f"{self.use('retina_jit.filters.match', function)}({value}, {where}, {len(literal)})"
+
+    def equal(self, values: tuple[bytes, ...], value: str) -> str:
+        if len(values) > MOST_INLINE:
+            index = self.tables.add(text_table(values))
+            return f"{self.use('retina_jit.filters.match', 'in_texts')}({self.table(index)}, {value})"
+        parts = [self.literal_call("equal", value, v) if v else f"{value}[1] == 0" for v in values]
+        return parts[0] if len(parts) == 1 else f"({' or '.join(parts)})"
+
+    def ranges(self, ranges: tuple[tuple[int, int], ...], declared: Field, value: str) -> str:
+        largest = top(declared)
+        others = complement(ranges, largest)
+        if not others:
+            return "True"
+        negated = len(others) < len(ranges) or (len(others) == 1 and others[0][0] == others[0][1])
+        chosen = others if negated else ranges
+        compare = _wide_interval if declared.kind == "ipv6" else _interval
+        parts = [compare(value, low, high, largest) for low, high in chosen]
+        if len(chosen) > MOST_INLINE or "" in parts:
+            match = "retina_jit.filters.match"
+            if declared.kind == "ipv6":
+                index = self.tables.add(wide_range_table(chosen))
+                text = f"{self.use(match, 'in_wide_ranges')}({self.table(index)}, {value}[0], {value}[1])"
+            else:
+                index = self.tables.add(range_table(chosen))
+                text = f"{self.use(match, 'in_ranges')}({self.table(index)}, {value})"
+        else:
+            text = parts[0] if len(parts) == 1 else f"({' or '.join(parts)})"
+            if negated and len(parts) == 1 and " == " in text and " and " not in text:
+                return text.replace(" == ", " != ")
+        return f"not ({text})" if negated else text
+
+    # -------------------------------------------------------------------------------------------------------- lists
+
+    def list_test(self, term: Test, declared: Field, known: dict[str, str]) -> str:
+        """Text of a call to a helper that looks at every element."""
+        if term.form == "regex":
+            table, bit = self.automata[(term.protocol, term.field, term.value)]  # type: ignore[index]
+            found = known.get(f"automaton {table}") or self.run_over_list(table, declared)
+            return f"(({found} >> {bit}) & 1) != 0"
+        positive = Test(term.protocol, term.field, term.form, term.value)
+        body = self.scalar(positive, declared, "element", {})
+        name = self.helper("any", self.element(declared), f"        if {body}:\n            return 1", "0", declared)
+        return f"{name}(tables, session) {'==' if term.negated else '!='} 0"
+
+    def element(self, declared: Field) -> str:
+        text = f"{self.reader(declared)}(session, k)"
+        return self.word(text) if declared.kind == "ints" else text
+
+    def run_over_list(self, table: int, declared: Field) -> str:
+        step = f"        found |= {self.run(table, 'element')}"
+        return f"{self.helper('matches', self.element(declared), step, 'found', declared)}(tables, session)"
+
+    def helper(self, what: str, element: str, step: str, result: str, declared: Field) -> str:
+        start = "    found = 0\n" if result == "found" else ""
+        body = f"""{start}    for k in range({self.reader(declared)}(session, -1)):
+        element = {element}
+{step}
+    return {result}
+"""
+        for n, helper in enumerate(self.helpers):
+            if helper == body:
+                return f"{what}_{n}"
+        self.helpers.append(body)
+        self.use("retina_jit.jit", "kernel")
+        return f"{what}_{len(self.helpers) - 1}"
+
+    # ------------------------------------------------------------------------------------------------------ the trie
+
+    def keys(self, term: Term) -> set[str]:
+        """What a condition reads: fields, and runs of automata."""
+        found = set()
+        for leaf in leaves(term):
+            if isinstance(leaf, Test):
+                listed = self.names.field(leaf).kind in ("ints", "texts")
+                if not listed:
+                    found.add(f"{leaf.protocol}.{leaf.field}")
+                if leaf.form == "regex":
+                    found.add(f"automaton {self.automata[(leaf.protocol, leaf.field, leaf.value)][0]}")  # type: ignore[index]
+        return found
+
+    def subtree(self, node: Node) -> set[str]:
+        found: set[str] = set()
+        for condition, child in node.children.items():
+            found |= self.keys(condition) | self.subtree(child)
+        return found
+
+    def owner(self, key: str) -> Field:
+        """Field that a key reads."""
+        if key.startswith("automaton "):
+            index = int(key.split()[1])
+            protocol, name = next((p, f) for (p, f, _), (t, _) in self.automata.items() if t == index)
+        else:
+            protocol, name = key.split(".")
+        return self.names.protocols[protocol].fields[name]
+
+    def node(self, node: Node, indent: str, context: int, given: frozenset[str], known: dict[str, str]) -> None:
+        """Write a node: its effects, what its branches read, its branches."""
+        self.lines += [indent + text for text in _effects(node.effects)]
+        conditions: set[str] = set()
+        shared: Counter[str] = Counter()
+        for condition, child in node.children.items():
+            conditions |= self.keys(condition)
+            shared.update(self.keys(condition) | self.subtree(child))
+        wanted = {k for k, uses in shared.items() if (uses > 1 or k in conditions) and k not in known}
+        known = dict(known)
+        # An automaton runs over a text: the text is read first.
+        for key in sorted(wanted, key=lambda k: (k.startswith("automaton "), k)):
+            declared = self.owner(key)
+            if self.guaranteed(declared.protocol, context, given):
+                self.read(key, declared, indent, known)
+        for condition, child in node.children.items():
+            self.lines.append(f"{indent}if {self.condition(condition, known)}:")
+            inner, there = context, given
+            if isinstance(condition, Present):
+                inner &= self.worlds.of(condition.protocol)
+                there = given | {condition.protocol}
+            self.node(child, indent + "    ", inner, there, known)
+        if not node.effects and not node.children:
+            self.lines.append(f"{indent}pass")
+
+    def guaranteed(self, protocol: str, context: int, given: frozenset[str]) -> bool:
+        if self.worlds.layer(protocol) == "link":
+            return protocol in given
+        return not context & ~self.worlds.of(protocol)
+
+    def read(self, key: str, declared: Field, indent: str, known: dict[str, str]) -> None:
+        if not key.startswith("automaton "):
+            name = f"{declared.protocol}_{declared.name}_"
+            text = self.load(declared)
+        else:
+            table = int(key.split()[1])
+            name = f"found_{table}"
+            listed = declared.kind == "texts"
+            text = self.run_over_list(table, declared) if listed else self.run(table, self.value(declared, known))
+        self.lines.append(f"{indent}{name} = {text}")
+        known[key] = name
+
+
+def _effects(effects: Iterable[Effect]) -> list[str]:
+    bits: dict[str, int] = {}
+    for kind, number in effects:
+        name = "keep" if kind == "keep" else f"{kind}{number // 64}"
+        bits[name] = bits.get(name, 0) | (1 if kind == "keep" else 1 << number % 64)
+    return [f"{name} = 1" if name == "keep" else f"{name} |= {signed(mask)}" for name, mask in sorted(bits.items())]
+
+
+def _interval(value: str, low: int, high: int, largest: int) -> str:
+    if low == high:
+        return f"{value} == {low}"
+    if low == 0:
+        return f"{value} <= {high}"
+    if high == largest:
+        return f"{value} >= {low}"
+    return f"({low} <= {value} and {value} <= {high})"
+
+
+def _wide_interval(value: str, low: int, high: int, largest: int) -> str:
+    """Text for a network of 128-bit addresses; empty if the range is no network."""
+    size = high - low + 1
+    if size & (size - 1) or low % size:
+        return ""
+    mask = (1 << 128) - size
+    upper, lower = mask >> 64, mask & ((1 << 64) - 1)
+    parts = []
+    for part, bits, n in ((upper, low >> 64, 0), (lower, low & ((1 << 64) - 1), 1)):
+        if part == (1 << 64) - 1:
+            parts.append(f"{value}[{n}] == {signed(bits)}")
+        elif part:
+            parts.append(f"({value}[{n}] & {signed(part)}) == {signed(bits)}")
+    text = " and ".join(parts)
+    return f"({text})" if len(parts) > 1 else text
+
+
+def write(writer: Writer, root: Node, subscriptions: Iterable[int]) -> str:
+    """Return the source of a stage."""
+    packet = writer.stage == "packet"
+    writer.use("retina_jit.jit", "entry")
+    writer.use("retina_jit.memory", "at")
+    writer.use("retina_jit.state.layout", "PACKET")
+    writer.uses_numpy = True
+    numbers = sorted(subscriptions)
+    used = sorted({n // 64 for n in numbers})
+    indent = "        " if packet else "    "
+    writer.node(root, indent, writer.worlds.all, frozenset({"frame"}), {})
+    body = writer.lines
+    keeps = any("keep = 1" in line for line in body)
+    head: list[str] = []
+    if packet:
+        head += ["    count = 0", "    for k in range(n):", f"        row = ROW_AT(rows + {layout.PACKET.itemsize} * k)"]
+    else:
+        head.append("    row = ROW_AT(row_at)")
+    head.append(f"{indent}layers = np.int64(row.layers)")
+    tail: list[str] = []
+    if packet:
+        head += [f"{indent}sure{w} = 0" for w in used] + [f"{indent}keep = 0"] * keeps
+        if used:
+            writer.use("retina_jit.memory", "store64")
+        for w in used:
+            tail += _deliver(writer, [n for n in numbers if n // 64 == w], w)
+        if keeps:
+            tail += ["        if keep:", f"            row.verdict = row.verdict | {layout.CONTINUE}"]
+        tail.append("    return count")
+    else:
+        head += [f"    {name}{w} = 0" for w in used for name in ("sure", "open")]
+        writer.use("retina_jit.memory", "load64")
+        writer.use("retina_jit.memory", "store64")
+        for w in range(writer.words):
+            matched, maybe = 8 * (writer.words + w), 8 * (2 * writer.words + w)
+            if w in used:
+                tail += [
+                    f"    alive{w} = load64(sets + {8 * w})",
+                    f"    store64(sets + {matched}, alive{w} & sure{w})",
+                    f"    store64(sets + {maybe}, alive{w} & open{w} & ~sure{w})",
+                ]
+            else:
+                tail += [f"    store64(sets + {matched}, 0)", f"    store64(sets + {maybe}, 0)"]
+        tail.append("    return 0")
+    return _file(writer, [*head, *body, *tail])
+
+
+def _deliver(writer: Writer, numbers: list[int], word: int) -> list[str]:
+    """Lines that append the matches of one word of subscriptions."""
+    if len(numbers) == 1:
+        return [
+            f"        if sure{word} != 0:",
+            f"            store64(matches + 8 * count, (k << 32) | {numbers[0]})",
+            "            count += 1",
+        ]
+    writer.use("retina_jit.memory", "trailing_zeros")
+    return [
+        f"        while sure{word} != 0:",
+        f"            store64(matches + 8 * count, (k << 32) | ({64 * word} + trailing_zeros(sure{word})))",
+        "            count += 1",
+        f"            sure{word} &= sure{word} - 1",
+    ]
+
+
+def _file(writer: Writer, lines: list[str]) -> str:
+    imports = "\n".join(f"from {module} import {name}" for module, name in sorted(writer.imports))
+    helpers = ""
+    for n, body in enumerate(writer.helpers):
+        what = "matches" if "found" in body else "any"
+        helpers += f"\n\n@kernel\ndef {what}_{n}(tables, session):\n{body}"
+    numpy = "import numpy as np\n\n" if writer.uses_numpy else ""
+    return f'''"""Generated: the {writer.stage} stage of a set of subscriptions."""
+
+{numpy}{imports}
+
+ROW_AT = at(PACKET)
+{helpers}
+
+@entry
+def {writer.stage}_stage({PARAMETERS[writer.stage]}):
+''' + "\n".join(lines) + "\n"
+
+
+def automata_of(root: Node) -> dict[tuple[str, str], list[tuple[str, bool]]]:
+    """Return all patterns that a trie asks for, by field."""
+    found: dict[tuple[str, str], set[tuple[str, bool]]] = {}
+
+    def visit(node: Node) -> None:
+        for condition, child in node.children.items():
+            for leaf in leaves(condition):
+                if isinstance(leaf, Test) and leaf.form == "regex":
+                    found.setdefault((leaf.protocol, leaf.field), set()).add(leaf.value)  # type: ignore[arg-type]
+            visit(child)
+
+    visit(root)
+    return {key: sorted(patterns) for key, patterns in sorted(found.items())}
+

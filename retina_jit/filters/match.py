@@ -1,0 +1,124 @@
+"""What generated filters call: comparing texts, membership in large sets, running an automaton."""
+
+from __future__ import annotations
+
+from retina_jit.filters.tables import SIGN
+from retina_jit.jit import kernel, leaf
+from retina_jit.memory import load8, load32, load64
+from retina_jit.parsers.wire import u8
+
+FLIP = -SIGN
+"""XOR with it turns unsigned order into signed order."""
+LINUX_COOKED, LINUX_COOKED_2 = 113, 276
+
+
+@kernel
+def equal(span, literal, length):
+    """Whether a span holds exactly the `length` bytes at `literal`."""
+    if span[1] != length:
+        return False
+    for n in range(length):
+        if u8(span, n) != load8(literal + n):
+            return False
+    return True
+
+
+@kernel
+def contains(span, literal, length):
+    """Whether the `length` > 0 bytes at `literal` stand somewhere in a span."""
+    first = load8(literal)
+    for at in range(span[1] - length + 1):
+        if u8(span, at) == first:
+            n = 1
+            while n < length and u8(span, at + n) == load8(literal + n):
+                n += 1
+            if n == length:
+                return True
+    return False
+
+
+@kernel
+def in_ranges(table, value):
+    """Whether a number lies in one of the sorted ranges of `tables.range_table`."""
+    count = load64(table)
+    low, high = 0, count
+    while low < high:  # the first range that begins above the value
+        middle = (low + high) >> 1
+        if load64(table + 8 + 8 * middle) <= value:
+            low = middle + 1
+        else:
+            high = middle
+    return low > 0 and value <= load64(table + 8 * (count + low))
+
+
+@kernel
+def in_wide_ranges(table, high_word, low_word):
+    """Whether a 128-bit number lies in one of the sorted ranges of `tables.wide_range_table`."""
+    a, b = high_word ^ FLIP, low_word ^ FLIP
+    low, high = 0, load64(table)
+    while low < high:
+        middle = (low + high) >> 1
+        at = table + 8 + 32 * middle
+        begin = load64(at)
+        if begin < a or (begin == a and load64(at + 8) <= b):
+            low = middle + 1
+        else:
+            high = middle
+    if low == 0:
+        return False
+    at = table + 8 + 32 * (low - 1)
+    end = load64(at + 16)
+    return a < end or (a == end and b <= load64(at + 24))
+
+
+@leaf
+def _order(span, literal, length):
+    """Below, at or above zero, as the span is shorter or smaller than the literal, the same, or larger."""
+    if span[1] != length:
+        return span[1] - length
+    for n in range(length):
+        difference = u8(span, n) - load8(literal + n)
+        if difference != 0:
+            return difference
+    return 0
+
+
+@kernel
+def in_texts(table, span):
+    """Whether a span is one of the texts of `tables.text_table`."""
+    low, high = 0, load64(table)
+    while low < high:
+        middle = (low + high) >> 1
+        at = table + 8 + 16 * middle
+        order = _order(span, table + load64(at), load64(at + 8))
+        if order == 0:
+            return True
+        if order > 0:
+            low = middle + 1
+        else:
+            high = middle
+    return False
+
+
+@kernel
+def vlan_at(link):
+    """Where the outermost VLAN tag begins, by link type."""
+    if link == LINUX_COOKED:
+        return 16
+    return 20 if link == LINUX_COOKED_2 else 14
+
+
+@kernel
+def run_automaton(table, span):
+    """Which patterns of an automaton (`automaton.pack`) match somewhere in a span: bit n for the nth."""
+    shift, state, talking, ends = load64(table), load64(table + 8), load64(table + 16), load64(table + 24)
+    everything, steps, says = load64(table + 32), table + load64(table + 40), table + load64(table + 48)
+    classes = table + 64
+    found = load64(table + 56)
+    for n in range(span[1]):
+        state = load32(steps + 4 * (state + load8(classes + u8(span, n))))
+        if state >= talking:  # only these states say that a pattern has just matched
+            found |= load64(says + 8 * ((state - talking) >> shift))
+            if found == everything:
+                return found
+    return found | load64(table + ends + 8 * (state >> shift))

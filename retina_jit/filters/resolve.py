@@ -1,0 +1,241 @@
+"""Names and types: the tree becomes terms over declared fields, or an error that points at the fault."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+
+from retina_jit.errors import FilterError
+from retina_jit.filters import operators
+from retina_jit.filters.later import LATER
+from retina_jit.filters.literals import Literals, complement, family, top, union
+from retina_jit.filters.render import render_octets, render_ranges
+from retina_jit.filters.syntax import (
+    FALSE,
+    TRUE,
+    FileOf,
+    Group,
+    Octets,
+    Predicate,
+    Present,
+    SetOf,
+    Span,
+    Term,
+    Test,
+    Tree,
+    Value,
+    Word,
+    both,
+    either,
+    negation,
+)
+from retina_jit.parsers.protocol import Field, Protocol
+
+_EITHER_FAMILY = {"addr": "addr", "src": "src_addr", "dst": "dst_addr", "src_addr": "src_addr", "dst_addr": "dst_addr", "host": "addr"}
+"""Wireshark's `ip.addr` and its relatives: the value says which family is meant."""
+
+
+class Names:
+    """All names that a filter may use, from the declared protocols."""
+
+    def __init__(self, protocols: Mapping[str, Protocol]) -> None:
+        self.protocols = protocols
+        self.spelling = {name: name for name in protocols} | {a: p.name for p in protocols.values() for a in p.aliases}
+        self.alias = {a: f for p in protocols.values() for f in p.fields.values() for a in f.aliases}
+
+    def field(self, test: Test) -> Field:
+        """Return the declaration behind a test."""
+        return self.protocols[test.protocol].fields[test.field]
+
+
+def resolve(tree: Tree | None, text: str, names: Names) -> Term:
+    """Return the terms of a tree.
+
+    Raises
+    ------
+    FilterError
+        An unknown name, an operator or a value that does not go with the field.
+    """
+    return TRUE if tree is None else _Resolver(text, names).term(tree)
+
+
+class _Resolver:
+    def __init__(self, text: str, names: Names) -> None:
+        self.names = names
+        self.literals = Literals(text)
+
+    def fail(self, reason: str, span: Span) -> FilterError:
+        return self.literals.fail(reason, span)
+
+    def term(self, tree: Tree) -> Term:
+        if isinstance(tree, Group):
+            parts = [self.term(part) for part in tree.parts]
+            return negation(parts[0]) if tree.word == "not" else (both if tree.word == "and" else either)(parts)
+        return self.predicate(tree)
+
+    # -------------------------------------------------------------------------------------------------------- names
+
+    def predicate(self, tree: Predicate) -> Term:
+        head, _, tail = tree.path.partition(".")
+        if head == "ip" and tail in _EITHER_FAMILY and {"ipv4", "ipv6"} <= set(self.names.protocols):
+            return self.either_family(tree, _EITHER_FAMILY[tail])
+        known = self.names.alias.get(tree.path)
+        if known is not None:
+            return self.comparison(tree, [known])
+        protocol = self.names.protocols.get(self.names.spelling.get(head, ""))
+        if protocol is None:
+            raise self.unknown_protocol(head, tail, tree.path_span)
+        if not tail:
+            if tree.operator:
+                raise self.fail(f"{head} is a protocol: it stands alone, or a field follows: {head}.…", tree.path_span)
+            return Present(protocol.name, tree.path_span)
+        if tail in protocol.fields:
+            return self.comparison(tree, [protocol.fields[tail]])
+        pair = [protocol.fields[f"{side}_{tail}"] for side in ("src", "dst") if f"{side}_{tail}" in protocol.fields]
+        if not pair and tail == "addr" and protocol.fields.keys() >= {"src", "dst"}:
+            pair = [protocol.fields["src"], protocol.fields["dst"]]
+        if len(pair) == 2:
+            return self.comparison(tree, pair)
+        raise self.unknown_field(protocol, tail, tree.path_span)
+
+    def unknown_protocol(self, head: str, tail: str, span: Span) -> FilterError:
+        if head in LATER:
+            if tail and LATER[head] and tail not in LATER[head]:
+                return self.fail(f"{head} has no field {tail}{_near(tail, LATER[head])}", span)
+            return self.fail(f"{head}{'.' * bool(tail)}{tail} is known but not available yet", span)
+        words = [*self.names.spelling, *LATER]
+        if head.lower() in words:
+            return self.fail(f"names are in lower case: {head.lower()}", span)
+        return self.fail(f"there is no protocol {head}{_near(head, words)}", span)
+
+    def unknown_field(self, protocol: Protocol, name: str, span: Span) -> FilterError:
+        if name in LATER.get(protocol.name, ()):
+            return self.fail(f"{protocol.name}.{name} is known but not available yet", span)
+        words = [*protocol.fields, *(w[4:] for w in protocol.fields if w[:4] == "src_" and f"dst_{w[4:]}" in protocol.fields)]
+        shown = ", ".join(words) if len(words) <= 12 else f"see `retina-jit fields {protocol.name}`"
+        return self.fail(f"{protocol.name} has no field {name}{_near(name, words) or f'; it has {shown}'}", span)
+
+    def either_family(self, tree: Predicate, name: str) -> Term:
+        if tree.value is None:
+            raise self.bare(tree, f"ip.{name}")
+        v4, v6 = (self.names.protocols[p] for p in ("ipv4", "ipv6"))
+        sort: dict[str, list[Value]] = {"ipv4": [], "ipv6": []}
+        for item in self.literals.members(v4.fields["src_addr"], tree.value):
+            kind = family(item.text) if isinstance(item, Word) else ""
+            if not kind:
+                raise self.fail("this is no IP address", item.span)
+            sort[kind].append(item)
+        found = []
+        for kind, items in sort.items():
+            if items:
+                value = SetOf(tuple(items), tree.value.span) if isinstance(tree.value, SetOf | FileOf) else items[0]
+                fields = self.names.protocols[kind].fields
+                parts = [fields[name]] if name in fields else [fields[f"{side}_{name}"] for side in ("src", "dst")]
+                one = Predicate(tree.path, tree.path_span, tree.operator, tree.operator_span, value)
+                found.append(self.comparison(one, parts))
+        return either(found)
+
+    # ------------------------------------------------------------------------------------------------------- values
+
+    def bare(self, tree: Predicate, name: str) -> FilterError:
+        return self.fail(f"{name} needs an operator and a value", tree.path_span)
+
+    def comparison(self, tree: Predicate, fields: list[Field]) -> Term:
+        """Compare one field, or both sides of a pair."""
+        first = fields[0]
+        if tree.value is None:
+            if first.kind != "bool":
+                raise self.bare(tree, tree.path)
+            return Test(first.protocol, first.name, "range", ((1, 1),), shown="= 1", span=tree.span)
+        operator = operators.BY_NAME[tree.operator]
+        assert tree.operator_span is not None
+        if first.kind not in operator.kinds:
+            fit = ", ".join(f"`{o.name}`" for o in operators.TABLE if first.kind in o.kinds)
+            raise self.fail(f"`{operator.name}` does not go with {SHAPES[first.kind]}: {tree.path} takes {fit}", tree.operator_span)
+        tests = [self.test(f, operator, tree.value, tree.operator_span, tree.span) for f in fields]
+        return (both if operator.every else either)(tests)
+
+    def test(self, field: Field, operator: operators.Operator, value: Value, at: Span, span: Span) -> Term:
+        name = operator.name
+        grouped = isinstance(value, SetOf | FileOf)
+        if name in ("in", "not in"):
+            self.check_in(field, value, name)
+        elif grouped:
+            instead = {"=": "in", "!=": "not in"}.get(name)
+            hint = f": write `{instead} {{…}}`" if instead else ""
+            raise self.fail(f"`{name}` takes one value, not a set{hint}", at)
+        elif isinstance(value, Word) and ".." in value.text and field.kind in operators.NUMBERS:
+            hint = {"=": ": write `in`", "!=": ": write `not in`"}.get(name, "")
+            raise self.fail(f"`{name}` takes one value, not a range{hint}", at)
+        if field.kind in operators.TEXTS:
+            return self.text_test(field, name, value, span)
+        return self.number_test(field, name, value, at, span)
+
+    def check_in(self, field: Field, value: Value, name: str) -> None:
+        if isinstance(value, SetOf | FileOf):
+            return
+        instead = "=" if name == "in" else "!="
+        if field.kind in operators.TEXTS or isinstance(value, Octets):
+            raise self.fail(f"`{name}` takes a set: write `{name} {{…}}`, or `{instead}` for one value", value.span)
+        if field.kind in ("int", "ints", "bool", "mac") and ".." not in getattr(value, "text", ".."):
+            raise self.fail(f"`{name}` takes a range, a {{set}} or an @file: write `{instead}` for one value", value.span)
+
+    def number_test(self, field: Field, name: str, value: Value, at: Span, span: Span) -> Term:
+        ranges = union([self.literals.interval(field, item) for item in self.literals.members(field, value)])
+        largest = top(field)
+        point = ranges[0][0]
+        if name == ">=":
+            ranges = ((point, largest),)
+        elif name == "<=":
+            ranges = ((0, point),)
+        elif name == ">":
+            ranges = ((point + 1, largest),)
+        elif name == "<":
+            ranges = ((0, point - 1),)
+        if ranges[0][0] > ranges[0][1]:
+            raise self.fail(f"no value is {'above' if name == '>' else 'below'} {point}: this matches never", span)
+        negated = name in ("!=", "not in")
+        # Of a list nothing may be equal; of a number the rest of its range is the same thing, and cheaper.
+        if negated and field.kind not in operators.LISTS:
+            ranges, negated = complement(ranges, largest), False
+            if not ranges:
+                return FALSE
+        return Test(field.protocol, field.name, "range", ranges, negated, render_ranges(field, ranges, negated), span)
+
+    def text_test(self, field: Field, name: str, value: Value, span: Span) -> Term:
+        if name in ("~", "~b"):
+            from retina_jit.filters.regex import check
+
+            pattern = self.literals.pattern(field, value)
+            as_bytes = name == "~b" or field.kind == "bytes"
+            check(pattern, as_bytes, self.literals.text, value.span.start + 1)
+            return Test(field.protocol, field.name, "regex", (pattern, as_bytes), False, f"{name} '{pattern}'", span)
+        if name in ("contains", "not contains"):
+            part = self.literals.octets(field, value, empty=False)
+            return Test(field.protocol, field.name, "contains", part, name != "contains", f"{name} {render_octets(part)}", span)
+        values = sorted({self.literals.octets(field, item, empty=True) for item in self.literals.members(field, value)})
+        negated = name in ("!=", "not in")
+        if len(values) == 1:
+            shown = f"{'!=' if negated else '='} {render_octets(values[0])}"
+        else:
+            inner = ", ".join(map(render_octets, values[:8])) + (f", … {len(values)} values" if len(values) > 8 else "")
+            shown = f"{'not ' * negated}in {{{inner}}}"
+        return Test(field.protocol, field.name, "equal", tuple(values), negated, shown, span)
+
+
+SHAPES = {
+    "int": "a number",
+    "bool": "a bool",
+    "ints": "a list of numbers",
+    "ipv4": "an address",
+    "ipv6": "an address",
+    "mac": "an address",
+    "text": "a text",
+    "texts": "a list of texts",
+    "bytes": "bytes",
+}
+
+
+def _near(word: str, words: object) -> str:
+    found = difflib.get_close_matches(word, sorted(words), n=1, cutoff=0.6)  # type: ignore[call-overload]
+    return f"; did you mean {found[0]}?" if found else ""

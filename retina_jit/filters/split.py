@@ -1,0 +1,116 @@
+"""Stages: when a predicate is known, and what a filter says before that.
+
+A term that holds predicates of a later stage is neither true nor false yet. It is kept as two terms over what is known:
+`sure` is true when the filter has matched whatever the rest will be, `open` as long as it still can.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from retina_jit.errors import FilterError
+from retina_jit.filters.normalize import Worlds, can_be
+from retina_jit.filters.resolve import Names
+from retina_jit.filters.syntax import (
+    FALSE,
+    And,
+    Not,
+    Or,
+    Present,
+    Term,
+    Test,
+    Truth,
+    both,
+    either,
+    leaves,
+    negation,
+)
+
+LEVELS = ("packet", "session", "connection", "static", "streaming")
+STAGES = ("packet", "connection", "protocol", "session")
+OF_A_CONNECTION = ("ipv4", "ipv6", "tcp", "udp", "frame")
+"""Packet protocols whose presence holds for all packets of a connection."""
+
+
+def is_session(term: Present | Test, worlds: Worlds) -> bool:
+    """Whether a predicate is about a session protocol."""
+    return worlds.layer(term.protocol) == "session"
+
+
+def is_direct(term: Term, level: str, worlds: Worlds) -> bool:
+    """Whether the packet stage decides the subscription completely, packet by packet."""
+    return level == "packet" and not any(is_session(leaf, worlds) for leaf in leaves(term))
+
+
+def refuse_unknowable(term: Term, level: str, text: str, names: Names, worlds: Worlds) -> None:
+    """Check that a filter that follows connections asks only for what is known of a connection.
+
+    Raises
+    ------
+    FilterError
+        It asks for something that each packet has for itself.
+    """
+    for leaf in leaves(term):
+        if is_session(leaf, worlds):
+            continue
+        of_packets = leaf.protocol not in OF_A_CONNECTION if isinstance(leaf, Present) else not names.field(leaf).side
+        if of_packets:
+            what = leaf.protocol if isinstance(leaf, Present) else f"{leaf.protocol}.{leaf.field}"
+            span = leaf.span
+            assert span is not None
+            if level == "packet":
+                reason = f"{what} is known of single packets only; combined packet and session predicates are not available yet"
+            else:
+                reason = (
+                    f"{what} is known of single packets only, and this subscription follows connections. "
+                    "Subscribe to a packet type (ZcFrame, Payload), without session predicates"
+                )
+            raise FilterError(reason, text, span.start, span.end)
+    if not can_be(term, worlds)[0] & (worlds.of("tcp") | worlds.of("udp")):
+        raise FilterError("this matches no connection: connections are tracked for TCP and UDP", text, 0, len(text))
+
+
+@dataclass(frozen=True)
+class Known:
+    """A filter at a stage: `sure` implies `open`; they are equal where nothing is unknown."""
+
+    sure: Term
+    open: Term
+
+
+def at_stage(term: Term, stage: str, worlds: Worlds) -> Known:
+    """Return what is known of a filter at a stage."""
+    if isinstance(term, Truth):
+        return Known(term, term)
+    if isinstance(term, Present | Test):
+        return _leaf(term, stage, worlds)
+    if isinstance(term, Not):
+        inner = at_stage(term.term, stage, worlds)
+        return Known(negation(inner.open), negation(inner.sure))
+    parts = [at_stage(t, stage, worlds) for t in term.terms]
+    join = both if isinstance(term, And) else either
+    return Known(join(p.sure for p in parts), join(p.open for p in parts))
+
+
+def _leaf(term: Present | Test, stage: str, worlds: Worlds) -> Known:
+    if not is_session(term, worlds) or stage == "session":
+        return Known(term, term)
+    if stage == "protocol":
+        there = Present(term.protocol)
+        return Known(there, there) if isinstance(term, Present) else Known(FALSE, there)
+    return Known(FALSE, either(Present(t) for t in sorted(worlds.sessions[term.protocol])))
+
+
+def turned(term: Term, names: Names) -> Term:
+    """Return the filter as a packet of the other direction has to fulfil it: source and destination swapped."""
+    if isinstance(term, Test):
+        field = names.field(term)
+        if not field.side:
+            return term
+        other = {"src": "dst", "dst": "src"}[field.side] + term.field[3:]
+        return replace(term, field=other)
+    if isinstance(term, And):
+        return both(turned(t, names) for t in term.terms)
+    if isinstance(term, Or):
+        return either(turned(t, names) for t in term.terms)
+    return negation(turned(term.term, names)) if isinstance(term, Not) else term
