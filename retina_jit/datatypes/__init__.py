@@ -7,5 +7,6 @@ from retina_jit.datatypes.conn_record import ConnRecord, Flow
 from retina_jit.datatypes.context import CoreId, FilterStr
 from retina_jit.datatypes.five_tuple import FiveTuple
 from retina_jit.datatypes.packets import Payload, ZcFrame
+from retina_jit.datatypes.tls_handshake import TlsHandshake
 
-__all__ = ["ConnRecord", "CoreId", "DataType", "FilterStr", "FiveTuple", "Flow", "Payload", "ZcFrame", "data_types"]
+__all__ = ["ConnRecord", "CoreId", "DataType", "FilterStr", "FiveTuple", "Flow", "Payload", "TlsHandshake", "ZcFrame", "data_types"]

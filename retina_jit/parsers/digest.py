@@ -58,8 +58,9 @@ def _left(x, n):
 
 
 @leaf
-def _right(x, n):
-    return ((x >> n) | (x << (32 - n))) & _WORD
+def _twice(x):
+    """A word beside itself: shifted right by n < 32, its low half is the word rotated right by n."""
+    return x | (x << 32)
 
 
 @leaf
@@ -109,16 +110,18 @@ def sha256(address, length, target, work):
             store32(work + 4 * n, load32_be(block + 4 * n))
         for n in range(16, 64):
             old, late = load32(work + 4 * (n - 15)), load32(work + 4 * (n - 2))
-            s0 = _right(old, 7) ^ _right(old, 18) ^ (old >> 3)
-            s1 = _right(late, 17) ^ _right(late, 19) ^ (late >> 10)
+            old2, late2 = _twice(old), _twice(late)
+            s0 = (old2 >> 7) ^ (old2 >> 18) ^ (old >> 3)
+            s1 = (late2 >> 17) ^ (late2 >> 19) ^ (late >> 10)
             store32(work + 4 * n, load32(work + 4 * (n - 16)) + s0 + load32(work + 4 * (n - 7)) + s1)
         a, b, c, d = load32_be(target), load32_be(target + 4), load32_be(target + 8), load32_be(target + 12)
         e, f, g, h = load32_be(target + 16), load32_be(target + 20), load32_be(target + 24), load32_be(target + 28)
         for n in range(64):
-            s1 = _right(e, 6) ^ _right(e, 11) ^ _right(e, 25)
+            e2, a2 = _twice(e), _twice(a)
+            s1 = ((e2 >> 6) ^ (e2 >> 11) ^ (e2 >> 25)) & _WORD
             choice = (e & f) ^ (~e & g)
             t1 = h + s1 + choice + load32(_ROUND() + 4 * n) + load32(work + 4 * n)
-            s0 = _right(a, 2) ^ _right(a, 13) ^ _right(a, 22)
+            s0 = ((a2 >> 2) ^ (a2 >> 13) ^ (a2 >> 22)) & _WORD
             majority = (a & b) ^ (a & c) ^ (b & c)
             h, g, f, e, d, c, b, a = g, f, e, (d + t1) & _WORD, c, b, a, (t1 + s0 + majority) & _WORD
         store32_be(target, load32_be(target) + a)

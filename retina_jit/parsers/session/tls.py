@@ -12,17 +12,27 @@ Sources: RFC 8446, RFC 5246, RFC 6101; the reading of records is in `retina_jit.
 
 from __future__ import annotations
 
+import numpy as np
+
 from retina_jit.jit import entry, kernel, leaf
+from retina_jit.parsers.iana import tls as iana
 from retina_jit.parsers.protocol import declare, session_field
 from retina_jit.parsers.tls import derived, hello, records
-from retina_jit.parsers.tls.records import STATE, client_side, hello_of, server_side
-from retina_jit.parsers.wire import u8, u16, u24
+from retina_jit.parsers.tls.event import RECORD, project
+from retina_jit.parsers.tls.names import cipher_name
+from retina_jit.parsers.tls.records import SIDE_AT, STATE, STATE_AT, client_side, hello_of, server_side
+from retina_jit.parsers.wire import has, part, u8, u16, u24
 from retina_jit.status import Probe
 
-__all__ = ["PROBE_LIMIT", "STATE", "finish", "parse", "probe", "release"]
+__all__ = ["PROBE_LIMIT", "RECORD", "STATE", "finish", "parse", "probe", "project", "release"]
 
 PROBE_LIMIT = 11
 """Record header, message header, version of a hello."""
+
+_VERSIONS, _CIPHERS, _EXTENSIONS, _SCHEMES, _GROUPS, _ALERTS = (
+    {name: number for number, name in table.items()}
+    for table in (iana.VERSIONS, iana.CIPHER_SUITES, iana.EXTENSIONS, iana.SIGNATURE_SCHEMES, iana.GROUPS, iana.ALERTS)
+)
 
 CERTAIN, UNSURE, NOT_OURS = int(Probe.CERTAIN), int(Probe.UNSURE), int(Probe.NOT_OURS)
 
@@ -105,30 +115,39 @@ def _server(session):
 
 
 @kernel
-def client_extension(session, kind):
-    """Content of an extension of the ClientHello, or (0, 0)."""
-    return hello.find(hello.client_extensions(_client(session)), kind)
+def _client_list(session, kind):
+    """The list with a two-byte length in an extension of the ClientHello."""
+    return hello.vector16(hello.find(hello.client_extensions(_client(session)), kind), 0)
 
 
 @kernel
-def server_extension(session, kind):
-    """Content of an extension of the ServerHello, or (0, 0)."""
-    return hello.find(hello.server_extensions(_server(session)), kind)
+def _server_list(session, kind):
+    return hello.vector16(hello.find(hello.server_extensions(_server(session)), kind), 0)
 
 
-@session_field("int", "Version field of the ClientHello; at most 0x0303 for TLS 1.3.", bits=16)
+@leaf
+def _number(numbers, n):
+    """Element of a list of two-byte numbers; -1: how many."""
+    return numbers[1] >> 1 if n < 0 else hello.number16(numbers, n)
+
+
+@kernel
+def _type(block, n):
+    return hello.count_extensions(block) if n < 0 else hello.extension_type(block, n)
+
+
+@session_field("int", "Version field of the ClientHello; at most 0x0303 in TLS 1.3.", bits=16, enum=_VERSIONS)
 def client_version(session):
     return hello.legacy_version(_client(session))
 
 
-@session_field("int", "Version field of the ServerHello; 0x0303 for TLS 1.3.", bits=16)
+@session_field("int", "Version field of the ServerHello; 0x0303 in TLS 1.3.", bits=16, enum=_VERSIONS)
 def server_version(session):
     return hello.legacy_version(_server(session))
 
 
 @kernel
-def negotiated_version(session):
-    """What the server has selected, else the ServerHello's version, else the ClientHello's; 0 without any."""
+def _negotiated_version(session):
     body = _server(session)
     selected = hello.selected_version(body)
     if selected:
@@ -137,35 +156,164 @@ def negotiated_version(session):
     return chosen if chosen else hello.legacy_version(_client(session))
 
 
-@session_field("int", "Negotiated version: what the server has selected, else its hello's, else the client's.", bits=16, aliases=("tls.handshake.version",))
+@session_field("int", "Negotiated version: what the server has selected, else its hello's, else the client's.", bits=16,
+               enum=_VERSIONS, aliases=("tls.handshake.version",))  # fmt: skip
 def version(session):
-    return negotiated_version(session)
+    return _negotiated_version(session)
 
 
-@session_field("text", "Server name that the client asks for; empty without one.", aliases=("tls.handshake.extensions_server_name",))
+@session_field("text", "The client's 32 random bytes in hexadecimal.")
+def client_random(session):
+    return derived.client_random(session)
+
+
+@session_field("text", "The server's 32 random bytes in hexadecimal.")
+def server_random(session):
+    return derived.server_random(session)
+
+
+@session_field("text", "Session id that the client offers, in hexadecimal.")
+def client_session_id(session):
+    return derived.client_session_id(session)
+
+
+@session_field("text", "Session id that the server answers with, in hexadecimal.")
+def server_session_id(session):
+    return derived.server_session_id(session)
+
+
+@session_field("text", "Server name that the client asks for.", aliases=("tls.handshake.extensions_server_name",))
 def sni(session):
-    return hello.server_name(client_extension(session, hello.SERVER_NAME))
+    return hello.server_name(hello.find(hello.client_extensions(_client(session)), hello.SERVER_NAME))
 
 
-@session_field("int", "Cipher suite that the server has chosen.", bits=16, aliases=("tls.handshake.ciphersuite",))
+@session_field("text", "Name of the cipher suite that the server has chosen; UNKNOWN_CIPHER if it has none.")
+def cipher(session):
+    body = _server(session)
+    return cipher_name(hello.chosen_cipher(body)) if body[1] else (0, 0)
+
+
+@session_field("int", "Cipher suite that the server has chosen.", bits=16, aliases=("tls.handshake.ciphersuite",), enum=_CIPHERS)
 def cipher_suite(session):
     return hello.chosen_cipher(_server(session))
 
 
-@session_field("ints", "Cipher suites that the client offers, in its order, GREASE included.", bits=16)
+@session_field("int", "Compression method that the server has chosen.", bits=8)
+def compression_alg(session):
+    return hello.chosen_compression(_server(session))
+
+
+@session_field("bytes", "Compression methods that the client offers, a byte each.")
+def client_compression_algs(session):
+    return hello.compressions(_client(session))
+
+
+@session_field("ints", "Cipher suites that the client offers, in its order, GREASE included.", bits=16, enum=_CIPHERS)
 def client_ciphers(session, n):
-    suites = hello.cipher_suites(_client(session))
-    return suites[1] >> 1 if n < 0 else hello.number16(suites, n)
+    return _number(hello.cipher_suites(_client(session)), n)
 
 
-@session_field("text", "JA3 before hashing: version, ciphers, extensions, groups, point formats.", aliases=("tls.handshake.ja3_full",))
+@session_field("ints", "Types of the client's extensions, in its order, GREASE included.", bits=16, enum=_EXTENSIONS,
+               aliases=("tls.handshake.extension.type",))  # fmt: skip
+def client_extensions(session, n):
+    return _type(hello.client_extensions(_client(session)), n)
+
+
+@session_field("ints", "Types of the server's extensions that are in clear.", bits=16, enum=_EXTENSIONS)
+def server_extensions(session, n):
+    return _type(hello.server_extensions(_server(session)), n)
+
+
+@session_field("ints", "Signature schemes that the client accepts, in its order.", bits=16, enum=_SCHEMES)
+def client_signature_algs(session, n):
+    return _number(_client_list(session, hello.SIGNATURE_ALGORITHMS), n)
+
+
+@session_field("ints", "Groups that the client supports, in its order, GREASE included.", bits=16, enum=_GROUPS)
+def client_supported_groups(session, n):
+    return _number(_client_list(session, hello.SUPPORTED_GROUPS), n)
+
+
+@session_field("texts", "Application protocols that the client offers (ALPN).", aliases=("tls.handshake.extensions_alpn_str",))
+def client_alpn_protocols(session, n):
+    return hello.name_at(_client_list(session, hello.ALPN), n)
+
+
+@session_field("text", "Application protocol that the server has chosen, where it says so in clear (up to TLS 1.2).")
+def server_alpn_protocol(session):
+    return hello.name_at(_server_list(session, hello.ALPN), 0)
+
+
+# --------------------------------------------------------------------------------------------------------- fingerprints
+
+
+@session_field("text", "JA3 before hashing: version, ciphers, extensions, groups, point formats, without GREASE.",
+               aliases=("tls.handshake.ja3_full",))  # fmt: skip
 def ja3_str(session):
     return derived.ja3_str(session)
 
 
-@session_field("text", "JA3 of the client: MD5 in hexadecimal.", aliases=("tls.handshake.ja3",))
+@session_field("text", "JA3, fingerprint of the client: an MD5 in hexadecimal.", aliases=("tls.handshake.ja3",))
 def ja3_hash(session):
     return derived.ja3_hash(session)
+
+
+@session_field("text", "JA3S before hashing: version, cipher, extensions.", aliases=("tls.handshake.ja3s_full",))
+def ja3s_str(session):
+    return derived.ja3s_str(session)
+
+
+@session_field("text", "JA3S, fingerprint of the server's answer: an MD5 in hexadecimal.", aliases=("tls.handshake.ja3s",))
+def ja3s_hash(session):
+    return derived.ja3s_hash(session)
+
+
+@session_field("text", "JA4, fingerprint of the client that does not depend on the order of its extensions.",
+               aliases=("tls.handshake.ja4",))  # fmt: skip
+def ja4(session):
+    return derived.ja4(session)
+
+
+# ------------------------------------------------------------------------------------------------- the rest of the story
+
+
+@session_field("bool", "The server has asked for another ClientHello.")
+def hello_retry_request(session):
+    return SIDE_AT(server_side(session)).flags & records.RETRY != 0
+
+
+@session_field("bool", "An earlier session was taken up: by id or ticket, or with a pre-shared key.", aliases=("tls.resumed",))
+def is_resumption(session):
+    return records.is_resumed(session)
+
+
+@session_field("ints", "Alerts in clear, in their order: the descriptions.", bits=8, enum=_ALERTS, aliases=("tls.alert_message.desc",))
+def alerts(session, n):
+    return np.int64(STATE_AT(session).alert_count) if n < 0 else records.alert_at(session, n) & 0xFF
+
+
+@kernel
+def _certificate(session, n):
+    """DER of the `n`-th certificate of the server; (0, how many) for n = -1."""
+    s = SIDE_AT(server_side(session))
+    chain = part((s.buffer + np.int64(s.chain_at), np.int64(s.chain_len)), 3, np.int64(s.chain_len))
+    at = count = 0
+    while has(chain, at, 3):
+        if count == n:
+            return part(chain, at + 3, u24(chain, at))
+        at += 3 + u24(chain, at)
+        count += 1
+    return (0, count) if n < 0 else (0, 0)
+
+
+@session_field("int", "How many certificates the server has sent in clear (up to TLS 1.2).")
+def certificate_count(session):
+    return _certificate(session, -1)[1]
+
+
+@session_field("bytes", "The server's own certificate, DER.", aliases=("tls.handshake.certificate",))
+def certificate(session):
+    return _certificate(session, 0)
 
 
 declare("tls", "Transport Layer Security", level="session", within=["tcp"])

@@ -178,6 +178,16 @@ def has_hello(state):
     return SIDE_AT(state).hello_len > 0 or SIDE_AT(state + _SIDE).hello_len > 0
 
 
+@kernel
+def is_resumed(state):
+    """Whether the server has taken up an earlier session: a pre-shared key in TLS 1.3, no ServerHelloDone before."""
+    s = SIDE_AT(server_side(state))
+    body = hello_of(server_side(state))
+    if s.flags & TLS13:
+        return hello.find(hello.server_extensions(body), hello.PRE_SHARED_KEY)[0] != 0
+    return body[1] > 0 and s.flags & CCS != 0 and s.flags & (DONE | GAP) == 0
+
+
 # ------------------------------------------------------------------------------------------------------------ messages
 
 

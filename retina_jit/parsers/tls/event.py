@@ -1,0 +1,194 @@
+"""How a TLS session is written into an event; `retina_jit.datatypes` reads it.
+
+The bodies of the messages are copied whole, and the parts of a hello are packed words that point into that copy; so
+Python finds each part without walking, and has all bytes if it wants something else.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from retina_jit import memory
+from retina_jit.delivery.event import CONTEXT_AT, packed, put_bytes, reserve_bytes
+from retina_jit.jit import entry, kernel, leaf
+from retina_jit.memory import copy, fill
+from retina_jit.parsers.tls import derived, hello, records
+from retina_jit.parsers.wire import has, u16
+
+# HELLOS.hellos
+HAS_CLIENT, HAS_SERVER = 1, 2
+
+_PARTS = (
+    *("client_hello", "client_session_id", "client_ciphers", "client_compression_algs", "client_extensions", "sni"),
+    *("client_alpn_protocols", "client_signature_algs", "client_supported_groups", "client_ec_point_formats"),
+    *("client_key_shares", "client_supported_versions", "server_hello", "server_session_id", "server_extensions"),
+    *("server_alpn_protocols", "server_ec_point_formats", "server_key_share"),
+)
+HELLOS = np.dtype(
+    [
+        ("client_version", "u2"),
+        ("server_version", "u2"),
+        ("version", "u2"),  # negotiated
+        ("selected_version", "u2"),
+        ("cipher_suite", "u2"),
+        ("compression_alg", "u1"),
+        ("hellos", "u1"),
+        ("pad", "u4"),
+        *((name, "i8") for name in _PARTS),  # packed words; vectors without their length; extensions: types alone
+    ]
+)
+"""Both hellos; for TLS and QUIC."""
+
+RECORD = np.dtype(
+    [
+        *HELLOS.descr,
+        ("flags", "u4"),  # see below
+        ("alert_count", "u1"),
+        ("client_direction", "u1"),  # 1: the originator of the connection is the server
+        ("retry_group", "u2"),
+        ("alerts", "u4", records.MAX_ALERTS),  # client 0 or server 1 << 16 | level << 8 | description
+        ("server_certificates", "i8"),  # bodies of messages
+        ("client_certificates", "i8"),
+        ("server_key_exchange", "i8"),
+        ("client_key_exchange", "i8"),
+        ("ja3_hash", "S32"),  # empty without the hello
+        ("ja3s_hash", "S32"),
+        ("ja4", "S40"),
+    ]
+)
+assert RECORD.itemsize % 8 == 0
+
+# RECORD.flags
+RETRIED, RESUMED, CLIENT_CHANGED, SERVER_CHANGED, TICKET, CERTIFICATE_REQUESTED, STATUS, GAP = (1 << n for n in range(8))
+
+HELLOS_AT, RECORD_AT = memory.at(HELLOS), memory.at(RECORD)
+_SIZE = HELLOS.itemsize
+_ALERTS, _JA3, _JA3S, _JA4 = (RECORD.fields[name][1] for name in ("alerts", "ja3_hash", "ja3s_hash", "ja4"))  # type: ignore[index]
+
+
+@leaf
+def _within(word, whole, span):
+    """The packed word of a part, `word` being that of the whole span that holds it; 0 if either is absent."""
+    if word == 0 or span[1] == 0:
+        return 0
+    return (((word >> 32) + (span[0] - whole[0])) << 32) | span[1]
+
+
+@kernel
+def _put_types(context, block):
+    """Write the types of a block of extensions, two bytes each, as they were sent."""
+    count = hello.count_extensions(block)
+    start = reserve_bytes(context, 2 * count)
+    if count == 0 or start == 0:
+        return 0
+    at = 0
+    for n in range(count):
+        memory.store16_be(start + 2 * n, u16(block, at))
+        at += 4 + u16(block, at + 2)
+    return packed(context, start, 2 * count)
+
+
+@kernel
+def _put_client(context, at, body):
+    h = HELLOS_AT(at)
+    block = hello.client_extensions(body)
+    whole = put_bytes(context, body[0], body[1])
+    h.client_hello = whole
+    h.client_version = hello.legacy_version(body)
+    h.client_session_id = _within(whole, body, hello.client_session_id(body))
+    h.client_ciphers = _within(whole, body, hello.cipher_suites(body))
+    h.client_compression_algs = _within(whole, body, hello.compressions(body))
+    h.client_extensions = _put_types(context, block)
+    place = 0
+    for _ in range(hello.MAX_EXTENSIONS):
+        if not has(block, place, 4):
+            break
+        kind, data = u16(block, place), hello.vector16(block, place + 2)
+        place += 4 + u16(block, place + 2)
+        if kind == hello.SERVER_NAME and h.sni == 0:
+            h.sni = _within(whole, body, hello.server_name(data))
+        elif kind == hello.ALPN and h.client_alpn_protocols == 0:
+            h.client_alpn_protocols = _within(whole, body, hello.vector16(data, 0))
+        elif kind == hello.SIGNATURE_ALGORITHMS and h.client_signature_algs == 0:
+            h.client_signature_algs = _within(whole, body, hello.vector16(data, 0))
+        elif kind == hello.SUPPORTED_GROUPS and h.client_supported_groups == 0:
+            h.client_supported_groups = _within(whole, body, hello.vector16(data, 0))
+        elif kind == hello.EC_POINT_FORMATS and h.client_ec_point_formats == 0:
+            h.client_ec_point_formats = _within(whole, body, hello.vector8(data, 0))
+        elif kind == hello.KEY_SHARE and h.client_key_shares == 0:
+            h.client_key_shares = _within(whole, body, hello.vector16(data, 0))
+        elif kind == hello.SUPPORTED_VERSIONS and h.client_supported_versions == 0:
+            h.client_supported_versions = _within(whole, body, hello.vector8(data, 0))
+
+
+@kernel
+def _put_server(context, at, body):
+    h = HELLOS_AT(at)
+    block = hello.server_extensions(body)
+    whole = put_bytes(context, body[0], body[1])
+    h.server_hello = whole
+    h.server_version = hello.legacy_version(body)
+    h.selected_version = hello.selected_version(body)
+    h.cipher_suite = hello.chosen_cipher(body)
+    h.compression_alg = hello.chosen_compression(body)
+    h.server_session_id = _within(whole, body, hello.server_session_id(body))
+    h.server_extensions = _put_types(context, block)
+    h.server_alpn_protocols = _within(whole, body, hello.vector16(hello.find(block, hello.ALPN), 0))
+    h.server_ec_point_formats = _within(whole, body, hello.vector8(hello.find(block, hello.EC_POINT_FORMATS), 0))
+    h.server_key_share = _within(whole, body, hello.find(block, hello.KEY_SHARE))
+
+
+@kernel
+def put_hellos(context, at, client, server):
+    """Write both hellos (bodies; (0, 0) for one that is missing) to a HELLOS record, which is cleared first."""
+    fill(at, 0, _SIZE)
+    h = HELLOS_AT(at)
+    if client[1]:
+        h.hellos |= HAS_CLIENT
+        _put_client(context, at, client)
+    if server[1]:
+        h.hellos |= HAS_SERVER
+        _put_server(context, at, server)
+    version = h.selected_version if h.selected_version else h.server_version
+    h.version = version if version else h.client_version
+
+
+@leaf
+def _put_text(target, room, span):
+    fill(target, 0, room)
+    copy(target, span[0], min(span[1], room))
+
+
+@entry
+def project(context):
+    """Write a TLS session to an event."""
+    c = CONTEXT_AT(context)
+    session, out = c.session, c.out
+    put_hellos(context, out, records.hello_of(records.client_side(session)), records.hello_of(records.server_side(session)))
+    r, row = RECORD_AT(out), records.STATE_AT(session)
+    client, server = records.SIDE_AT(records.client_side(session)), records.SIDE_AT(records.server_side(session))
+    ours, theirs = np.int64(client.flags), np.int64(server.flags)
+    r.flags = (
+        ((theirs & records.RETRY != 0) * RETRIED)
+        | (records.is_resumed(session) * RESUMED)
+        | ((ours & records.CCS != 0) * CLIENT_CHANGED)
+        | ((theirs & records.CCS != 0) * SERVER_CHANGED)
+        | ((theirs & records.TICKET != 0) * TICKET)
+        | ((theirs & records.ASKED != 0) * CERTIFICATE_REQUESTED)
+        | ((theirs & records.STATUS != 0) * STATUS)
+        | (((ours | theirs) & records.GAP != 0) * GAP)
+    )
+    r.alert_count = row.alert_count
+    r.client_direction = row.client
+    r.retry_group = server.retry_group
+    for n in range(records.MAX_ALERTS):
+        alert = records.alert_at(session, n) if n < row.alert_count else 0
+        memory.store32(out + _ALERTS + 4 * n, alert ^ (np.int64(row.client) << 16) if alert else 0)
+    r.server_certificates = put_bytes(context, server.buffer + np.int64(server.chain_at), np.int64(server.chain_len))
+    r.client_certificates = put_bytes(context, client.buffer + np.int64(client.chain_at), np.int64(client.chain_len))
+    r.server_key_exchange = put_bytes(context, server.buffer + np.int64(server.key_at), np.int64(server.key_len))
+    r.client_key_exchange = put_bytes(context, client.buffer + np.int64(client.key_at), np.int64(client.key_len))
+    _put_text(out + _JA3, 32, derived.ja3_hash(session))
+    _put_text(out + _JA3S, 32, derived.ja3s_hash(session))
+    _put_text(out + _JA4, 40, derived.ja4(session))
+    return 0
