@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from retina_jit.datatypes import ConnRecord, CoreId, DataType, FilterStr, FiveTuple, Flow, Payload, TlsHandshake, ZcFrame
     from retina_jit.errors import RetinaJitError
     from retina_jit.runtime import Result, Runtime, run
-    from retina_jit.subscribe import Subscription, load_subscriptions, subscribe
+    from retina_jit.subscription import Subscription, load_subscriptions, subscribe
 
 __version__ = "0.1.0"
 
@@ -19,7 +19,7 @@ _HOME = {
     "retina_jit.datatypes": ("ConnRecord", "CoreId", "DataType", "FilterStr", "FiveTuple", "Flow", "Payload", "TlsHandshake", "ZcFrame"),
     "retina_jit.errors": ("RetinaJitError",),
     "retina_jit.runtime": ("Result", "Runtime", "run"),
-    "retina_jit.subscribe": ("Subscription", "load_subscriptions", "subscribe"),
+    "retina_jit.subscription": ("Subscription", "load_subscriptions", "subscribe"),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 

@@ -260,7 +260,10 @@ def stamp(unit: str) -> str:
     file = Path(where) if where.endswith(".py") else _module_file(where)
     if file is None:
         raise CompileError(f"no module {where}")
-    h = hashlib.sha256(repr((name, _machine_key())).encode())
+    # Modules that import one another share a closure, so the module's own name belongs to the key.
+    home = "generated" if where.endswith(".py") else where
+    h = hashlib.sha256(repr((home, name, _machine_key())).encode())
+    h.update(_digest(file))
     for f in sorted(_closure(file), key=str):
         # A generated file is known by its content, a module of the package also by its place in it.
         h.update(str(f.relative_to(_PACKAGE)).encode() if f.is_relative_to(_PACKAGE) else b"generated")

@@ -16,7 +16,7 @@ from retina_jit.filters import FilterSpec, compile_filters
 from retina_jit.parsers.protocol import Protocol, protocols
 from retina_jit.pipeline import layout
 from retina_jit.pipeline.layout import SERVICE, SUBSCRIPTION
-from retina_jit.subscribe import Subscription
+from retina_jit.subscription import Subscription
 
 LEVELS = {"packet": layout.PACKET_LEVEL, "session": layout.SESSION_LEVEL, "connection": layout.CONNECTION_LEVEL, "static": layout.STATIC_LEVEL}
 PIPELINE = ("retina_jit.pipeline.run:run", "retina_jit.pipeline.run:finish", "retina_jit.delivery.scan:scan")

@@ -15,7 +15,7 @@ from retina_jit.delivery.dispatch import Dispatcher
 from retina_jit.errors import CallbackError
 from retina_jit.ingest.source import open_sources
 from retina_jit.program import Program
-from retina_jit.subscribe import Subscription
+from retina_jit.subscription import Subscription
 from retina_jit.worker import ABANDON, STOP, Worker
 
 IDLE = 0.0005

@@ -83,7 +83,7 @@ class Worker:
         w["oriented"] = self._reserve(PACKET.itemsize).address
         w["input"] = self._reserve(INPUT.itemsize).address
         w["context"] = self._reserve(CONTEXT.itemsize).address
-        w["sets"] = self._reserve(24 * words).address
+        w["sets"] = self._reserve(24 * words + 16).address
         w["mine"] = self._reserve(16 * words).address
         w["tables"] = p.tables.ctypes.data
         for name, address in p.stages.items():

@@ -6,6 +6,7 @@ that reads it when an attribute is asked for. A view owns its bytes, through the
 
 from __future__ import annotations
 
+import importlib
 import re
 import socket
 from collections.abc import Callable
@@ -128,8 +129,8 @@ def register(cls: type[DataType]) -> type[DataType]:
 
 def data_types() -> dict[str, type[DataType]]:
     """Return every data type by name."""
-    import retina_jit.datatypes  # noqa: F401  (its import registers them)
-
+    # By name: an import statement here would make every data type's kernels depend on all the others.
+    importlib.import_module("retina_jit.datatypes")
     return dict(_types)
 
 

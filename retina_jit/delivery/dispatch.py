@@ -12,7 +12,7 @@ from retina_jit import jit
 from retina_jit.delivery.columns import Columns
 from retina_jit.delivery.event import EVENT
 from retina_jit.errors import CallbackError
-from retina_jit.subscribe import Subscription
+from retina_jit.subscription import Subscription
 
 PIECE = 256 << 10
 """How much is copied out at once [byte]. A view that is kept keeps its piece alive, so pieces are small."""

@@ -44,7 +44,7 @@ def _project(context, sub, event, limit):
     c.limit = limit
     c.overflow = 0
     for n in range(s.types):
-        c.out = event + EVENT_SIZE + load64(sub + OFFSETS + 8 * n)
+        c.out = event + load64(sub + OFFSETS + 8 * n)
         if call1(load64(sub + PROJECTS + 8 * n), context) == SKIP:
             return SKIP
     return 0

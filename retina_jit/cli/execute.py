@@ -1,0 +1,171 @@
+"""The commands that process traffic."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.resources
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import click
+import msgspec
+
+from retina_jit.cli import report
+from retina_jit.cli.main import CUT, INTERRUPTED, OK
+from retina_jit.config import ConntrackConfig, RuntimeConfig, load_config
+from retina_jit.errors import ConfigError
+from retina_jit.runtime import Result, Runtime
+from retina_jit.sinks.text import FORMATS
+from retina_jit.subscription import Subscription, named
+
+
+@dataclass
+class Options:
+    """The options that `run`, `log` and `explain` share."""
+
+    files: tuple[str, ...]
+    interface: str | None
+    config: str | None
+    midstream: bool
+    decap: str
+    jobs: int
+    quiet: bool
+    stats: str
+
+    def runtime_config(self) -> RuntimeConfig:
+        """Return the configuration file's content with the options in its place."""
+        base = load_config(self.config) if self.config else RuntimeConfig()
+        if self.midstream:
+            conntrack = ConntrackConfig(**{**msgspec.structs.asdict(base.conntrack), "midstream": True})
+            base = RuntimeConfig(conntrack=conntrack, delivery=base.delivery)
+        return base.check()
+
+    def check(self) -> None:
+        """Refuse what this version cannot do; say what it does not."""
+        if self.interface:
+            raise ConfigError("-i: capturing from an interface is not available yet; pipe a capture in: tcpdump -i IFACE -w - | retina-jit ... -r -")
+        if not self.files:
+            raise ConfigError("no input: name a capture with -r FILE (- for standard input)")
+        if self.decap != "none" and not self.quiet:
+            click.echo("retina-jit: --decap: tunnels are not looked into yet", err=True)
+        if self.jobs > 1 and not self.quiet:
+            click.echo("retina-jit: -j: one worker is used yet", err=True)
+
+
+def run_app(app: str, spec: str | None, options: Options) -> int:
+    """`retina-jit run`."""
+    from retina_jit.app import load
+
+    options.check()
+    subscriptions, at_end = load(app, spec)
+    result = _run(subscriptions, options)
+    for s in subscriptions:
+        if s.deliver == "jit" and s.state is not None:
+            click.echo(f"{s.name}: {_shown(s.result)}")
+    for function in at_end:
+        function(result)
+    return _finish(result, options)
+
+
+def _shown(value: Any) -> Any:
+    names = getattr(getattr(value, "dtype", None), "names", None)
+    return {n: value[n].item() for n in names} if names else value
+
+
+def log(types: tuple[str, ...], filter_text: str, format_: str, output: str, options: Options) -> int:
+    """`retina-jit log`."""
+    options.check()
+    if format_ not in FORMATS:
+        raise ConfigError(f"-T {format_}: not a format; known: {', '.join(FORMATS)}")
+    with _open_output(output) as out:
+        sink = FORMATS[format_](out)
+        subscriptions = []
+        for spec in types:
+            s = named(spec.split(","), filter_text, _nothing, "each")
+            s.callback = sink.callback(s.types)
+            subscriptions.append(s)
+        try:
+            result = _run(subscriptions, options, sink.flush)
+        finally:
+            sink.close()
+    return _finish(result, options)
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+@contextlib.contextmanager
+def _open_output(path: str) -> Iterator[BinaryIO]:
+    if path == "-":
+        yield sys.stdout.buffer
+        return
+    try:
+        file = open(path, "wb")  # noqa: SIM115 - closed below, after the error is told apart
+    except OSError as fault:
+        raise ConfigError(f"-o {path}: {fault.strerror}") from fault
+    with file:
+        yield file
+
+
+def explain(what: str, types: str, options: Options) -> int:
+    """`retina-jit explain`."""
+    from retina_jit.filters import FilterSpec, compile_filters
+
+    if what.endswith(".py") and os.path.exists(what):
+        from retina_jit.app import load
+
+        subscriptions, _ = load(what)
+    else:
+        names = [t for t in types.split(",") if t] or ["FiveTuple"]
+        subscriptions = [named(names, what, _nothing, "each")]
+    plan = compile_filters([FilterSpec(text=s.filter, level=s.level) for s in subscriptions])
+    for n, s in enumerate(subscriptions):
+        click.echo(f"# {n}: {s.name} [{s.level}] {', '.join(t.__name__ for t in s.types)}: {s.filter or '(everything)'}")
+    click.echo(plan.explain())
+    if options.files:
+        for s in subscriptions:
+            s.callback, s.deliver, s.state = _nothing, "each", None
+        result = _run(subscriptions, options)
+        click.echo(report.funnel(result))
+    return OK
+
+
+def demo() -> int:
+    """`retina-jit demo`."""
+    sample = importlib.resources.files("retina_jit") / "samples" / "tls.pcap"
+    with importlib.resources.as_file(sample) as path:
+        click.echo(f"$ retina-jit log TlsHandshake,FiveTuple -r {path}", err=True)
+        rows: list[tuple[str, ...]] = []
+
+        def seen(tls: Any, five_tuple: Any) -> None:
+            rows.append((str(five_tuple), tls.sni or "-", f"0x{tls.version:04x}", tls.cipher or "-", tls.ja4 or "-"))
+
+        s = named(["TlsHandshake", "FiveTuple"], "tls", seen, "each")
+        options = Options((str(path),), None, None, False, "none", 1, False, "text")
+        result = _run([s], options)
+        report.table(["connection", "server name", "version", "cipher suite", "JA4"], rows)
+        return _finish(result, options)
+
+
+def _run(subscriptions: list[Subscription], options: Options, flush: Callable[[], None] | None = None) -> Result:
+    with report.Progress(quiet=options.quiet) as progress:
+        runtime = Runtime(subscriptions, options.files, options.runtime_config(), progress=progress.compiling, tick=progress.reading)
+        try:
+            return runtime.run()
+        finally:
+            if flush is not None:
+                flush()
+
+
+def _finish(result: Result, options: Options) -> int:
+    if not options.quiet:
+        report.summary(result, options.stats)
+    for problem in result.problems:
+        click.echo(f"retina-jit: {problem}", err=True)
+    if result.interrupted:
+        return INTERRUPTED
+    return CUT if result.problems else OK

@@ -1,0 +1,140 @@
+"""Commands and options, and the exit codes.
+
+0 all done · 1 an error that the user can mend (filter, source, app) · 2 wrong usage · 3 the input was cut or damaged, what
+could be read was processed · 4 a callback raised · 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from retina_jit import __version__
+from retina_jit.errors import CallbackError, RetinaJitError
+
+OK, ERROR, USAGE, CUT, CALLBACK, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+class Commands(click.Group):
+    """Turns our errors into one clear message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except CallbackError as error:
+            from retina_jit.runtime import user_traceback
+
+            click.echo(user_traceback(error), err=True, nl=False)
+            click.echo(f"retina-jit: {error}", err=True)
+            ctx.exit(CALLBACK)
+        except RetinaJitError as error:
+            click.echo(f"retina-jit: {error}", err=True)
+            ctx.exit(ERROR)
+        except BrokenPipeError:
+            # The reader of our output has gone (head, less): not an error, and nothing is left to say to it.
+            import os
+
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(OK)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="retina-jit")
+def main() -> None:
+    """Filter, track and parse network traffic; compiled when it starts."""
+
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _options(*options: Decorator) -> Decorator:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+SOURCES = _options(
+    click.option("-r", "files", multiple=True, metavar="FILE", help="Capture to read; a quoted pattern, or - for standard input. Repeatable."),
+    click.option("-i", "interface", metavar="IFACE", help="Interface to capture from."),
+    click.option("-c", "config", metavar="FILE", help="Configuration (TOML)."),
+    click.option("--midstream", is_flag=True, help="Track TCP connections whose start was not seen."),
+    click.option("--decap", default="none", metavar="none|all|LIST", help="Tunnels to look into."),
+    click.option("-j", "jobs", type=click.IntRange(1), default=1, metavar="N", help="Workers."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress, no closing summary."),
+    click.option("--stats", type=click.Choice(["text", "json"]), default="text", help="Form of the closing summary on standard error."),
+)
+
+
+@main.command(name="run")
+@click.argument("app")
+@click.option("--subscriptions", "spec", metavar="FILE", help="Subscriptions from a TOML file; callbacks from APP.")
+@SOURCES
+@click.pass_context
+def run_command(ctx: click.Context, app: str, spec: str | None, **options: Any) -> None:
+    """Run the subscriptions of APP, a Python file."""
+    from retina_jit.cli import execute
+
+    ctx.exit(execute.run_app(app, spec, execute.Options(**options)))
+
+
+@main.command()
+@click.argument("types", nargs=-1, required=True)
+@click.option("-f", "filter_text", default="", metavar="FILTER", help="Which traffic.")
+@click.option("-T", "format_", default="jsonl", metavar="jsonl|csv", help="Format of the output.")
+@click.option("-o", "output", default="-", metavar="FILE", help="Where to write; standard output by default.")
+@SOURCES
+@click.pass_context
+def log(ctx: click.Context, types: tuple[str, ...], filter_text: str, format_: str, output: str, **options: Any) -> None:
+    """Write data TYPES as lines. A comma joins several in one line: TlsHandshake,FiveTuple."""
+    from retina_jit.cli import execute
+
+    ctx.exit(execute.log(types, filter_text, format_, output, execute.Options(**options)))
+
+
+@main.command()
+@click.argument("what")
+@click.option("-t", "types", default="", metavar="TYPES", help="Data types of a FILTER's subscription, joined by commas.")
+@SOURCES
+@click.pass_context
+def explain(ctx: click.Context, what: str, types: str, **options: Any) -> None:
+    """Show how FILTER or APP is compiled: stages, tries, source; with -r also where the frames of a capture go."""
+    from retina_jit.cli import execute
+
+    ctx.exit(execute.explain(what, types, execute.Options(**options)))
+
+
+@main.command()
+@click.argument("protocol", required=False)
+def fields(protocol: str | None) -> None:
+    """List what a filter can ask for."""
+    from retina_jit.cli.fields import show
+
+    show(protocol)
+
+
+@main.command()
+def doctor() -> None:
+    """Say what this machine can do, and how to mend what it cannot."""
+    from retina_jit.cli.doctor import check
+
+    sys.exit(check())
+
+
+@main.command()
+@click.pass_context
+def demo(ctx: click.Context) -> None:
+    """Show the TLS handshakes and connections of a capture that comes with the package."""
+    from retina_jit.cli import execute
+
+    ctx.exit(execute.demo())
+
+
+if __name__ == "__main__":
+    main()

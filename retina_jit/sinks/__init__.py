@@ -1,0 +1,1 @@
+"""Where `retina-jit log` writes."""
