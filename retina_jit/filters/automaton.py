@@ -18,6 +18,8 @@ from retina_jit.filters.tables import signed
 MOST_STATES = 8192
 MOST_PATTERNS = 64
 """In one automaton: what is found is collected in the bits of one word."""
+MOST_ROUNDS = 200
+"""Of the minimisation."""
 HEAD = 64
 CLASSES_END = HEAD + 256
 
@@ -152,13 +154,15 @@ def _minimise(classes: list[int], table: np.ndarray[Any, Any], says: list[int], 
     kinds: dict[tuple[int, int], int] = {}
     block = np.array([kinds.setdefault(pair, len(kinds)) for pair in zip(says, last)], np.int64)
     count = len(kinds)
-    while True:
+    for _ in range(MOST_ROUNDS):
         view = np.concatenate([block[:, None], block[table]], axis=1)
         _, first, fresh = np.unique(view, axis=0, return_index=True, return_inverse=True)
         block = fresh.reshape(-1)
         if len(first) == count:
             break
         count = len(first)
+    else:
+        return classes, table, says, last  # a long chain: little to merge, and a round per link
     # The state of the empty text is kept first; the others stay in the order of their discovery.
     order = np.argsort(first)
     rename = np.empty_like(order)

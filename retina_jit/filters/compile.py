@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from retina_jit import jit
 from retina_jit.errors import FilterError
 from retina_jit.filters import emit, load
 from retina_jit.filters.explain import draw
 from retina_jit.filters.normalize import Worlds, gate, refuse_impossible
 from retina_jit.filters.parse import parse
 from retina_jit.filters.resolve import Names, resolve
-from retina_jit.filters.split import LEVELS, STAGES, at_stage, is_direct, is_session, refuse_unknowable, turned
+from retina_jit.filters.split import LEVELS, STAGES, at_stage, is_direct, is_session, refuse_unknowable, residue, turned
 from retina_jit.filters.syntax import FALSE, Present, Term, Test, both, either, leaves, show
 from retina_jit.filters.tables import Tables
 from retina_jit.filters.trie import Node, sort
@@ -53,13 +55,16 @@ class Plan:
     ----------
     units : dict of str to str
         Stage name to unit, for `retina_jit.jit`. A stage that no subscription needs is absent: "packet" if there is no
-        subscription, "connection" if all are direct, "protocol" and "session" if everything is known before.
-    tables : list of numpy.ndarray
-        Constant data; the stages get the address of an int64 array of their addresses.
+        subscription, "connection" if all are direct, "protocol" and "session" if everything is known before; "end" is
+        absent, for nothing is known only then. Beside the stages: "protocol.field" for readers that they call.
+    data : list of numpy.ndarray
+        Constant data, with a zero for the address of each reader.
+    readers : dict of int to str
+        Index of such a zero to the unit whose address belongs there.
     direct : frozenset of int
         Subscriptions of level "packet" that the packet stage decides completely.
-    services : frozenset of str
-        Session protocols that some filter asks for.
+    services_of : tuple of frozenset of str
+        Session protocols that each filter asks for.
     words : int
         64-bit words in a set of subscriptions.
     undecided : dict of str to frozenset of int
@@ -70,11 +75,28 @@ class Plan:
     terms: tuple[Term, ...]
     stages: dict[str, Stage]
     units: dict[str, str]
-    tables: list[np.ndarray[Any, Any]]
+    data: list[np.ndarray[Any, Any]]
+    readers: dict[int, str]
     direct: frozenset[int]
-    services: frozenset[str]
+    services_of: tuple[frozenset[str], ...]
     words: int
     undecided: dict[str, frozenset[int]]
+
+    @property
+    def services(self) -> frozenset[str]:
+        """Session protocols that some filter asks for."""
+        return frozenset().union(*self.services_of)
+
+    @cached_property
+    def tables(self) -> list[np.ndarray[Any, Any]]:
+        """Constant data, complete: the stages get the address of an int64 array of the addresses of these.
+
+        Compiles the readers that are not compiled yet; keep the plan as long as a stage may run.
+        """
+        found = list(self.data)
+        for index, unit in self.readers.items():
+            found[index] = np.array([jit.address(unit)], np.int64)
+        return found
 
     def explain(self) -> str:
         """Return the stages as text: for each its trie, then the source made of it."""
@@ -132,17 +154,22 @@ def compile_filters(specs: Sequence[FilterSpec], declared: Mapping[str, Protocol
     undecided = {"protocol": frozenset(n for n in followed if asks[n]), "session": frozenset(n for n in followed if reads[n])}
     members = {"packet": range(len(terms)), "connection": followed, **undecided}
     tables, words = Tables(), -(-len(terms) // 64)
+    code = emit.Code(tables)
     stages, units = {}, {}
     for stage in STAGES:
         if members[stage]:
             root = _trie(stage, members[stage], terms, direct, names, worlds)
-            made = emit.Writer(stage, names, worlds, tables, _automata(root, tables), words)
+            made = emit.Writer(stage, names, worlds, tables, _automata(root, tables), words, code)
             source = emit.write(made, root, direct if stage == "packet" else members[stage])
             stages[stage] = Stage(root, source)
             units[stage] = load.unit(source, f"{stage}_stage")
-    services = {leaf.protocol for n in followed for leaf in leaves(terms[n]) if is_session(leaf, worlds)}
+    readers = {}
+    for (protocol, field), index in code.index.items():
+        source = emit.reader_source(protocol, known[protocol].module, field, known[protocol].fields[field].kind)
+        units[f"{protocol}.{field}"] = readers[index] = load.unit(source, "read")
+    services = tuple(frozenset(leaf.protocol for leaf in leaves(t) if is_session(leaf, worlds)) for t in terms)
     return Plan(
-        tuple(specs), tuple(terms), stages, units, tables.arrays(), direct, frozenset(services), words, undecided
+        tuple(specs), tuple(terms), stages, units, tables.arrays(), readers, direct, services, words, undecided
     )  # fmt: skip
 
 
@@ -155,7 +182,9 @@ def _trie(stage: str, members: Any, terms: list[Term], direct: frozenset[int], n
         root.insert(gate(term, worlds.all, worlds, given), effect, layers)
 
     for n in sorted(members):
-        known = at_stage(terms[n], stage, worlds)
+        # The later stages are asked only about subscriptions that the stage before has left open.
+        term = residue(terms[n], worlds) if stage in ("protocol", "session") else terms[n]
+        known = at_stage(term, stage, worlds)
         if stage == "packet" and n not in direct:
             # A packet of either direction may belong to a connection that matches.
             of_connection = either([known.open, turned(known.open, names)])

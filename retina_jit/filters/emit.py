@@ -30,6 +30,45 @@ PARAMETERS = {
 }
 
 
+PAIRS = ("text", "texts", "bytes", "ipv6")
+"""Kinds whose values are two words: a span, or an address in two halves."""
+
+
+@dataclass
+class Code:
+    """Readers of session fields that filters call by address: each address lies in a table of its own."""
+
+    tables: Tables
+    index: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def add(self, key: tuple[str, str]) -> int:
+        """Return the index of the table that will hold the address of a field's reader."""
+        if key not in self.index:
+            self.index[key] = self.tables.reserve()
+        return self.index[key]
+
+
+def reader_source(protocol: str, module: str, name: str, kind: str) -> str:
+    """Return the source of the entry that reads a session field: `read(session, n, out)`.
+
+    A number is its result; of two words it stores both at `out`.
+    """
+    lists = kind in ("ints", "texts")
+    value = f"{name}(session{', n' if lists else ''})"
+    pair = kind in PAIRS
+    body = f"    value = {value}\n    store64(out, value[0])\n    store64(out + 8, value[1])\n    return 0\n" if pair else f"    return np.int64({value})\n"
+    imports = [f"from {module} import {name}"]
+    imports += ["from retina_jit.jit import entry", *(["from retina_jit.memory import store64"] if pair else [])]
+    return f'''"""Generated: reads {protocol}.{name} for filters."""
+
+{"" if pair else "import numpy as np" + chr(10) * 2}{chr(10).join(sorted(imports))}
+
+
+@entry
+def read(session, n, out):
+{body}'''
+
+
 @dataclass
 class Writer:
     """Writes the kernel of one stage."""
@@ -40,6 +79,7 @@ class Writer:
     tables: Tables
     automata: dict[tuple[str, str, tuple[str, bool]], tuple[int, int]]
     words: int
+    code: Code
     lines: list[str] = field(default_factory=list)
     imports: set[tuple[str, str]] = field(default_factory=set)
     helpers: list[str] = field(default_factory=list)
@@ -58,17 +98,26 @@ class Writer:
         return name
 
     def reader(self, declared: Field) -> str:
-        """Name of a field's reader in the source."""
+        """Name of a header field's reader in the source."""
         module = self.names.protocols[declared.protocol].module
         alias = f"{declared.protocol}_{declared.name}"
         self.imports.add((module, f"{declared.name} as {alias}"))
         return alias
 
+    def session_value(self, declared: Field, element: str = "0") -> str:
+        """Text of a session field's value, or of one element of a list.
+
+        It is read by address: parsers are large, and a new filter does not wait for them to be compiled.
+        """
+        code = f"load64({self.table(self.code.add((declared.protocol, declared.name)))})"
+        if declared.kind in PAIRS:
+            return f"{self.use('retina_jit.filters.match', 'read_pair')}({code}, session, {element}, sets + {24 * self.words})"
+        return f"{self.use('retina_jit.memory', 'call3')}({code}, session, {element}, sets + {24 * self.words})"
+
     def load(self, declared: Field) -> str:
         """Text of a field's value: a word, for IPv6 addresses a pair of words, for texts a span."""
         if self.worlds.layer(declared.protocol) == "session":
-            text = f"{self.reader(declared)}(session)"
-            return self.word(text) if declared.kind in ("int", "bool", "ipv4", "mac") else text
+            return self.session_value(declared)
         if declared.column:
             if declared.kind == "ipv6":
                 return f"(row.{declared.column}_hi, row.{declared.column}_lo)"
@@ -197,19 +246,19 @@ class Writer:
         positive = Test(term.protocol, term.field, term.form, term.value)
         body = self.scalar(positive, declared, "element", {})
         name = self.helper("any", self.element(declared), f"        if {body}:\n            return 1", "0", declared)
-        return f"{name}(tables, session) {'==' if term.negated else '!='} 0"
+        return f"{name}(tables, session, sets) {'==' if term.negated else '!='} 0"
 
     def element(self, declared: Field) -> str:
-        text = f"{self.reader(declared)}(session, k)"
-        return self.word(text) if declared.kind == "ints" else text
+        return self.session_value(declared, "k")
 
     def run_over_list(self, table: int, declared: Field) -> str:
         step = f"        found |= {self.run(table, 'element')}"
-        return f"{self.helper('matches', self.element(declared), step, 'found', declared)}(tables, session)"
+        return f"{self.helper('matches', self.element(declared), step, 'found', declared)}(tables, session, sets)"
 
     def helper(self, what: str, element: str, step: str, result: str, declared: Field) -> str:
         start = "    found = 0\n" if result == "found" else ""
-        body = f"""{start}    for k in range({self.reader(declared)}(session, -1)):
+        count = self.session_value(declared, "-1") + ("[1]" if declared.kind in PAIRS else "")
+        body = f"""{start}    for k in range({count}):
         element = {element}
 {step}
     return {result}
@@ -397,7 +446,7 @@ def _file(writer: Writer, lines: list[str]) -> str:
     helpers = ""
     for n, body in enumerate(writer.helpers):
         what = "matches" if "found" in body else "any"
-        helpers += f"\n\n@kernel\ndef {what}_{n}(tables, session):\n{body}"
+        helpers += f"\n\n@kernel\ndef {what}_{n}(tables, session, sets):\n{body}"
     numpy = "import numpy as np\n\n" if writer.uses_numpy else ""
     return f'''"""Generated: the {writer.stage} stage of a set of subscriptions."""
 

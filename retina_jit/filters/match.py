@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from retina_jit.filters.tables import SIGN
 from retina_jit.jit import kernel, leaf
-from retina_jit.memory import load8, load32, load64
+from retina_jit.memory import call3, load8, load32, load64
 from retina_jit.parsers.wire import u8
 
 FLIP = -SIGN
 """XOR with it turns unsigned order into signed order."""
 LINUX_COOKED, LINUX_COOKED_2 = 113, 276
+
+
+@leaf
+def read_pair(code, session, n, out):
+    """Two words that the reader at `code` gives: a span, or the halves of an address."""
+    call3(code, session, n, out)
+    return (load64(out), load64(out + 8))
 
 
 @kernel

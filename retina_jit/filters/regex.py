@@ -98,7 +98,8 @@ def check(pattern: str, as_bytes: bool, text: str, at: int) -> None:
         end = start + 1 if error.at >= 0 else at + len(pattern)
         raise FilterError(f"regular expression: {error.reason}", text, start, end) from None
     except TooLarge as error:
-        raise FilterError(f"regular expression: it needs {error}; make it simpler", text, at, at + len(pattern)) from None
+        hint = "" if as_bytes else ", or let `~b` compare bytes instead of UTF-8 text"
+        raise FilterError(f"regular expression: it needs {error}: shorten its repeats{hint}", text, at, at + len(pattern)) from None
     except RecursionError:
         raise FilterError("regular expression: it nests too deeply", text, at, at + len(pattern)) from None
 

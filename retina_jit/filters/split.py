@@ -101,6 +101,22 @@ def _leaf(term: Present | Test, stage: str, worlds: Worlds) -> Known:
     return Known(FALSE, either(Present(t) for t in sorted(worlds.sessions[term.protocol])))
 
 
+def residue(term: Term, worlds: Worlds) -> Term:
+    """Return what is left to ask of a filter that is open: every session predicate, and what decides between them.
+
+    Where a conjunction is open, those of its parts that were known have been true; where a disjunction is open, they
+    have been false. If then one part is left, that part is open itself.
+    """
+    if isinstance(term, Not):
+        return negation(residue(term.term, worlds))
+    if isinstance(term, And | Or):
+        rest = [t for t in term.terms if any(is_session(leaf, worlds) for leaf in leaves(t))]
+        if len(rest) == 1:
+            return residue(rest[0], worlds)
+        return both(rest) if isinstance(term, And) else either(rest)
+    return term
+
+
 def turned(term: Term, names: Names) -> Term:
     """Return the filter as a packet of the other direction has to fulfil it: source and destination swapped."""
     if isinstance(term, Test):

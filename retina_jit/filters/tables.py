@@ -39,6 +39,11 @@ class Tables:
             self._arrays.append(array)
         return self._known[content]
 
+    def reserve(self) -> int:
+        """Return the index of one word that is not known yet: the address of code."""
+        self._arrays.append(np.zeros(1, np.int64))
+        return len(self._arrays) - 1
+
     def literal(self, value: bytes) -> tuple[int, int]:
         """Return (index of the table of literals, position of a byte string in it)."""
         if self._literal_table < 0:

@@ -46,8 +46,10 @@ class Node:
 
     def prune(self, above: frozenset[Effect] = frozenset()) -> None:
         """Drop effects that a node above has already, and branches that are left with none."""
-        self.effects -= above
-        inner = above | self.effects
+        # What is open is asked only of those that have not matched.
+        decided = {("open", n) for kind, n in self.effects | above if kind == "sure"}
+        self.effects -= above | decided
+        inner = above | self.effects | decided
         for condition, child in list(self.children.items()):
             child.prune(inner)
             if not child.effects and not child.children:

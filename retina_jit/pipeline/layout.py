@@ -79,7 +79,7 @@ WORKER = np.dtype(
         ("oriented", "i8"),  # scratch: a PACKET row, originator to responder
         ("input", "i8"),  # scratch: an INPUT
         ("context", "i8"),  # scratch: a CONTEXT
-        ("sets", "i8"),  # scratch: alive, matched, maybe
+        ("sets", "i8"),  # scratch: alive, matched, maybe, two words of the filters' own
         ("mine", "i8"),  # scratch: alive, matched of the connection at hand
         ("now", "i8"),  # latest capture time [ns]
         ("id", "i8"),
