@@ -155,6 +155,8 @@ class CaptureSource:
         words = self._words
         unit = _walker(head[:24])
         if unit is None:
+            if not head and self._stream is not None and self._stream.damaged:
+                raise SourceError(f"{self.name}: {self._stream.damaged}, nothing of it can be read")
             if not head:
                 raise SourceError(f"{self.name}: is empty, not a capture")
             raise SourceError(f"{self.name}: not a capture file: it begins with {head[:8].hex(' ')} ({head[:8]!r})")

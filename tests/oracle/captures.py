@@ -97,6 +97,9 @@ def _read_pcapng(content: bytes) -> Reading:
                 out.broken = True
                 break
             order = "<" if mark == b"\x4d\x3c\x2b\x1a" else ">"
+            if struct.unpack_from(order + "H", rest, 12)[0] != 1:
+                out.broken = True
+                break
             interfaces = []
         if len(rest) < 12 or (rest[:4] == b"\x0a\x0d\x0d\x0a" and len(rest) < 28):
             out.cut = True
@@ -113,8 +116,17 @@ def _read_pcapng(content: bytes) -> Reading:
             out.broken = True
             break
         if kind == 1:
+            if len(body) < 8:
+                out.broken = True
+                break
             interfaces.append(_interface(order, body))
+            if interfaces[-1].tick < Fraction(1, 10**18) and interfaces[-1].tick.denominator % 5 == 0:
+                out.broken = True
+                break
         elif kind in (2, 3, 6):
+            if len(body) < (4 if kind == 3 else 20):
+                out.broken = True
+                break
             if kind == 3:
                 number, length = 0, struct.unpack_from(order + "I", body)[0]
                 data, ticks = body[4:], None
@@ -132,6 +144,9 @@ def _read_pcapng(content: bytes) -> Reading:
                 out.broken = True
                 break
             interface = interfaces[number]
+            if len(data) > MOST_CAPTURED:
+                out.broken = True
+                break
             if ticks is None:
                 data = data[: min(length, interface.snaplen or length)]
             else:

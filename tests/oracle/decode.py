@@ -17,7 +17,7 @@ COLUMNS = (
 ).split()
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - a verdict, not an error
     def __init__(self, verdict: int) -> None:
         self.verdict = verdict
 
