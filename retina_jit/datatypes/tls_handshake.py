@@ -154,7 +154,7 @@ class TlsHandshake(Hellos):
     @property
     def ja3_str(self) -> str:
         """What `ja3_hash` is the MD5 of."""
-        if not self.has_client_hello:
+        if not self.ja3_hash:
             return ""
         lists = (
             [n for n in self.client_cipher_suites if not is_grease(n)],

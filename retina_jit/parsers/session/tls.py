@@ -17,11 +17,12 @@ import numpy as np
 from retina_jit.jit import entry, kernel, leaf
 from retina_jit.parsers.iana import tls as iana
 from retina_jit.parsers.protocol import declare, session_field
-from retina_jit.parsers.tls import derived, hello, records
+from retina_jit.parsers.tls import derived, hello, messages, records, ssl2
+from retina_jit.parsers.tls import state as state_of
 from retina_jit.parsers.tls.event import RECORD, project
 from retina_jit.parsers.tls.names import cipher_name
-from retina_jit.parsers.tls.records import SIDE_AT, STATE, STATE_AT, client_side, hello_of, server_side
-from retina_jit.parsers.wire import has, part, u8, u16, u24
+from retina_jit.parsers.tls.state import SIDE_AT, STATE, STATE_AT, client_side, hello_of, server_side
+from retina_jit.parsers.wire import has, part, u8, u16, u24, u32
 from retina_jit.status import Probe
 
 __all__ = ["PROBE_LIMIT", "RECORD", "STATE", "finish", "parse", "probe", "project", "release"]
@@ -37,6 +38,21 @@ _VERSIONS, _CIPHERS, _EXTENSIONS, _SCHEMES, _GROUPS, _ALERTS = (
 CERTAIN, UNSURE, NOT_OURS = int(Probe.CERTAIN), int(Probe.UNSURE), int(Probe.NOT_OURS)
 
 
+@kernel
+def _probe_ssl2(span):
+    """The same for a ClientHello in the format of SSL 2.0: it offers at least one cipher and a challenge."""
+    if has(span, 2, 1) and u8(span, 2) != messages.CLIENT_HELLO:
+        return NOT_OURS
+    if has(span, 3, 1) and u8(span, 3) != 3:
+        return NOT_OURS
+    if not has(span, 0, PROBE_LIMIT):
+        return UNSURE
+    ciphers, session_id, challenge = u16(span, 5), u16(span, 7), u16(span, 9)
+    plausible = 0 < ciphers and ciphers % 3 == 0 and 16 <= challenge <= 32
+    fits = ssl2.body_length((u8(span, 0) << 32) | u32(span, 1)) == 6 + ciphers + session_id + challenge
+    return CERTAIN if plausible and fits and ssl2.is_hello((u8(span, 0) << 32) | u32(span, 1)) else NOT_OURS
+
+
 @entry
 def probe(address, length, direction):
     """What the first bytes of a direction look like."""
@@ -44,6 +60,8 @@ def probe(address, length, direction):
     if length < 1:
         return UNSURE
     content = u8(span, 0)
+    if content & 0x80:
+        return _probe_ssl2(span)
     if content < records.CHANGE_CIPHER_SPEC or content > records.HANDSHAKE:
         return NOT_OURS
     if length > 1 and u8(span, 1) != 3:
@@ -66,13 +84,13 @@ def probe(address, length, direction):
     if length < 6:
         return UNSURE
     kind = u8(span, 5)
-    if not records.is_message_type(kind):
+    if not messages.is_message_type(kind):
         return NOT_OURS
-    if size < 4 or (kind != records.CLIENT_HELLO and kind != records.SERVER_HELLO):
-        return CERTAIN if size < 4 or length < 9 or u24(span, 6) <= records.MESSAGE_LIMIT else NOT_OURS
+    if size < 4 or (kind != messages.CLIENT_HELLO and kind != messages.SERVER_HELLO):
+        return CERTAIN if size < 4 or length < 9 or u24(span, 6) <= messages.MESSAGE_LIMIT else NOT_OURS
     if length < 9:
         return UNSURE
-    if u24(span, 6) < hello.SHORTEST or u24(span, 6) > records.HELLO_LIMIT:
+    if u24(span, 6) < hello.SHORTEST or u24(span, 6) > messages.HELLO_LIMIT:
         return NOT_OURS
     if size < 6:
         return CERTAIN
@@ -279,17 +297,17 @@ def ja4(session):
 
 @session_field("bool", "The server has asked for another ClientHello.")
 def hello_retry_request(session):
-    return SIDE_AT(server_side(session)).flags & records.RETRY != 0
+    return SIDE_AT(server_side(session)).flags & state_of.RETRY != 0
 
 
 @session_field("bool", "An earlier session was taken up: by id or ticket, or with a pre-shared key.", aliases=("tls.resumed",))
 def is_resumption(session):
-    return records.is_resumed(session)
+    return state_of.is_resumed(session)
 
 
 @session_field("ints", "Alerts in clear, in their order: the descriptions.", bits=8, enum=_ALERTS, aliases=("tls.alert_message.desc",))
 def alerts(session, n):
-    return np.int64(STATE_AT(session).alert_count) if n < 0 else records.alert_at(session, n) & 0xFF
+    return np.int64(STATE_AT(session).alert_count) if n < 0 else state_of.alert_at(session, n) & 0xFF
 
 
 @kernel

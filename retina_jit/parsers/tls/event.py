@@ -12,7 +12,7 @@ from retina_jit import memory
 from retina_jit.delivery.event import CONTEXT_AT, packed, put_bytes, reserve_bytes
 from retina_jit.jit import entry, kernel, leaf
 from retina_jit.memory import copy, fill
-from retina_jit.parsers.tls import derived, hello, records
+from retina_jit.parsers.tls import derived, hello, state
 from retina_jit.parsers.wire import has, u16
 
 # HELLOS.hellos
@@ -46,7 +46,7 @@ RECORD = np.dtype(
         ("alert_count", "u1"),
         ("client_direction", "u1"),  # 1: the originator of the connection is the server
         ("retry_group", "u2"),
-        ("alerts", "u4", records.MAX_ALERTS),  # client 0 or server 1 << 16 | level << 8 | description
+        ("alerts", "u4", state.MAX_ALERTS),  # client 0 or server 1 << 16 | level << 8 | description
         ("server_certificates", "i8"),  # bodies of messages
         ("client_certificates", "i8"),
         ("server_key_exchange", "i8"),
@@ -164,25 +164,25 @@ def project(context):
     """Write a TLS session to an event."""
     c = CONTEXT_AT(context)
     session, out = c.session, c.out
-    put_hellos(context, out, records.hello_of(records.client_side(session)), records.hello_of(records.server_side(session)))
-    r, row = RECORD_AT(out), records.STATE_AT(session)
-    client, server = records.SIDE_AT(records.client_side(session)), records.SIDE_AT(records.server_side(session))
+    put_hellos(context, out, state.hello_of(state.client_side(session)), state.hello_of(state.server_side(session)))
+    r, row = RECORD_AT(out), state.STATE_AT(session)
+    client, server = state.SIDE_AT(state.client_side(session)), state.SIDE_AT(state.server_side(session))
     ours, theirs = np.int64(client.flags), np.int64(server.flags)
     r.flags = (
-        ((theirs & records.RETRY != 0) * RETRIED)
-        | (records.is_resumed(session) * RESUMED)
-        | ((ours & records.CCS != 0) * CLIENT_CHANGED)
-        | ((theirs & records.CCS != 0) * SERVER_CHANGED)
-        | ((theirs & records.TICKET != 0) * TICKET)
-        | ((theirs & records.ASKED != 0) * CERTIFICATE_REQUESTED)
-        | ((theirs & records.STATUS != 0) * STATUS)
-        | (((ours | theirs) & records.GAP != 0) * GAP)
+        ((theirs & state.RETRY != 0) * RETRIED)
+        | (state.is_resumed(session) * RESUMED)
+        | ((ours & state.CCS != 0) * CLIENT_CHANGED)
+        | ((theirs & state.CCS != 0) * SERVER_CHANGED)
+        | ((theirs & state.TICKET != 0) * TICKET)
+        | ((theirs & state.ASKED != 0) * CERTIFICATE_REQUESTED)
+        | ((theirs & state.STATUS != 0) * STATUS)
+        | (((ours | theirs) & state.GAP != 0) * GAP)
     )
     r.alert_count = row.alert_count
     r.client_direction = row.client
     r.retry_group = server.retry_group
-    for n in range(records.MAX_ALERTS):
-        alert = records.alert_at(session, n) if n < row.alert_count else 0
+    for n in range(state.MAX_ALERTS):
+        alert = state.alert_at(session, n) if n < row.alert_count else 0
         memory.store32(out + _ALERTS + 4 * n, alert ^ (np.int64(row.client) << 16) if alert else 0)
     r.server_certificates = put_bytes(context, server.buffer + np.int64(server.chain_at), np.int64(server.chain_len))
     r.client_certificates = put_bytes(context, client.buffer + np.int64(client.chain_at), np.int64(client.chain_len))
