@@ -333,7 +333,7 @@ def ensure(units: Iterable[str], progress: Progress | None = None) -> int:
     jobs = min(len(missing), max(1, os.cpu_count() or 1), 2)
     env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(_PACKAGE.parent), os.environ.get("PYTHONPATH", "")]))
     # Every child takes each unit that no other child has claimed, so a slow one does not hold up the rest.
-    claim = hashlib.sha256(repr((os.getpid(), missing)).encode()).hexdigest()[:16]
+    claim = os.urandom(8).hex()
     command = [sys.executable, "-m", "retina_jit.jit", str(cache_dir() / f"claim-{claim}"), *missing]
     children = [
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True)
@@ -373,10 +373,16 @@ def ensure(units: Iterable[str], progress: Progress | None = None) -> int:
         for pipe in (child.stdout, child.stderr):
             if pipe is not None:
                 pipe.close()
-        if child.wait():
-            raise CompileError(f"a kernel did not compile:\n{errors[n].strip()}")
+        child.wait()
     for path in cache_dir().glob(f"claim-{claim}.*"):
         path.unlink(missing_ok=True)
+    for n, child in enumerate(children):
+        if child.returncode:
+            raise CompileError(f"a kernel did not compile:\n{errors[n].strip()}")
+    if not all(_object_file(u).exists() for u in missing):
+        # A source was edited meanwhile: what the children compiled has another stamp.
+        forget_sources()
+        ensure(missing, progress)
     return len(missing)
 
 
