@@ -131,7 +131,7 @@ class Writer:
     def vlan_at(self, declared: Field) -> str:
         if declared.protocol != "vlan" or declared.column:
             return ""
-        return f"{self.use('retina_jit.filters.match', 'vlan_at')}({self.word('row.link')})"
+        return f"{self.use('retina_jit.filters.tags', 'vlan_at')}((row.frame, {self.word('row.caplen')}), {self.word('row.link')})"
 
     def word(self, text: str) -> str:
         self.uses_numpy = True

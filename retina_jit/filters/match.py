@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from retina_jit.filters.tables import SIGN
 from retina_jit.jit import kernel, leaf
 from retina_jit.memory import call3, load8, load32, load64
 from retina_jit.parsers.wire import u8
 
-FLIP = -SIGN
+FLIP = -(1 << 63)
 """XOR with it turns unsigned order into signed order."""
-LINUX_COOKED, LINUX_COOKED_2 = 113, 276
 
 
 @leaf
@@ -105,14 +103,6 @@ def in_texts(table, span):
         else:
             high = middle
     return False
-
-
-@kernel
-def vlan_at(link):
-    """Where the outermost VLAN tag begins, by link type."""
-    if link == LINUX_COOKED:
-        return 16
-    return 20 if link == LINUX_COOKED_2 else 14
 
 
 @kernel
