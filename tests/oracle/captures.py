@@ -76,10 +76,10 @@ def _interface(order: str, body: bytes) -> _Interface:
         value = body[at + 4 : at + 4 + n]
         if code == 0 or len(value) < n:
             break
-        if code == 9:
+        if code == 9 and n >= 1:
             made.tick = Fraction(1, 2 ** (value[0] & 127)) if value[0] & 128 else Fraction(1, 10 ** value[0])
-        if code == 14:
-            made.offset = struct.unpack(order + "q", value)[0]
+        if code == 14 and n >= 8:
+            made.offset = struct.unpack(order + "q", value[:8])[0]
         at += 4 + (n + 3) // 4 * 4
     return made
 
