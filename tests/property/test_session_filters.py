@@ -1,0 +1,67 @@
+"""The session stage against the interpreter: random filters over TLS's fields, on handshakes of real stacks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.filters import RowFacts, Rows, Runner, Writer
+from support.sessions import Parser
+from support.tls_stacks import conversations
+from traffic import packets
+
+from retina_jit.errors import FilterError
+from retina_jit.filters import FilterSpec, compile_filters
+from retina_jit.filters.interpret import evaluate
+from retina_jit.parsers.protocol import protocols
+
+TLS = 1
+pytestmark = pytest.mark.filterwarnings("ignore")  # old versions of TLS are what some cases are about
+
+
+@pytest.fixture(scope="module")
+def sessions(tmp_path_factory):
+    """Finished sessions, and the values of their fields as the parser's own tests read them."""
+    parser = Parser("tls")
+    assert protocols()["tls"].number == TLS
+    found = []
+    for case in conversations(tmp_path_factory.mktemp("tls")):
+        session = parser.run(case.segments)
+        found.append((session, session.fields()))
+    return found
+
+
+def test_session_stage(sessions):
+    pool: dict[tuple[str, str], list[object]] = {}
+    for _, values in sessions:
+        for name, value in values.items():
+            elements = value if isinstance(value, list) else [value]
+            pool.setdefault(("tls", name), []).extend(e for e in elements if e is not None)
+    fields = [*protocols()["tls"].fields.values()]
+    tcp = [f for p in ("tcp", "ipv4") for f in protocols()[p].fields.values() if f.side]
+    write = Writer(7, [*fields, *fields, *tcp], ["tls", "tcp", "udp", "ipv6"], pool)
+    texts = []
+    while len(texts) < 100:
+        text = write.filter()
+        try:
+            plan = compile_filters([FilterSpec(text, "session")])
+        except FilterError as error:
+            assert "regular" not in error.reason, str(error)
+        else:
+            texts += [text] * ("session" in plan.units)
+    plan = compile_filters([FilterSpec(t, "session") for t in texts])
+    assert plan.services == {"tls"}
+    runner = Runner(plan)
+    packet = packets.ipv4("10.0.0.1", "10.0.0.2", 6, packets.tcp("10.0.0.1", "10.0.0.2", 5000, 443, b""))
+    rows = Rows([(packet, 101, len(packet))])
+    assert np.count_nonzero(rows.array["layers"])
+    matches = 0
+    for session, values in sessions:
+        facts = RowFacts(rows, 0, session_known=True, service="tls", session=values)
+        _, alive = runner.decide("connection", rows.at(0))
+        _, alive = runner.decide("protocol", rows.at(0), TLS, alive=alive)
+        matched, maybe = runner.decide("session", rows.at(0), TLS, session.address, alive=alive)
+        want = {s for s in alive if evaluate(plan.terms[s], facts)}
+        assert matched == want, [(texts[s], values) for s in matched ^ want]
+        assert not maybe
+        matches += len(matched)
+    assert matches > len(sessions), "the filters are meant to match now and then"
