@@ -426,6 +426,9 @@ def _locate(unit: str) -> tuple[int, int]:
         return _addresses[key]
     if not file.exists():
         ensure([unit])
+        if not file.exists():  # a source was edited while it was compiled
+            forget_sources()
+            return _locate(unit)
     return _load(key, file.read_bytes())
 
 
