@@ -9,6 +9,7 @@ from __future__ import annotations
 from retina_jit import memory
 from retina_jit.ingest.guard import is_gone
 from retina_jit.ingest.layout import SOURCE
+from retina_jit.ingest.refill import read_more
 from retina_jit.jit import kernel
 from retina_jit.memory import call3
 from retina_jit.parsers.packet.decode import decode_burst
@@ -17,7 +18,7 @@ from retina_jit.status import Status
 
 SOURCE_AT = memory.at(SOURCE)
 ROW_LEN = PACKET.itemsize
-SHRUNK = int(Status.SHRUNK)
+NEED_INPUT, SHRUNK = int(Status.NEED_INPUT), int(Status.SHRUNK)
 STEP = 16
 
 
@@ -32,6 +33,9 @@ def fill(walk, source, rows, most):
         at = rows + filled * ROW_LEN
         n = call3(walk, source, at, min(STEP, most - filled))
         if n <= 0:
+            # Not before the rows of earlier steps are used: reading overwrites their frames.
+            if filled == 0 and SOURCE_AT(source).status == NEED_INPUT and read_more(source):
+                continue
             break
         decode_burst(at, n)
         if is_gone(source):

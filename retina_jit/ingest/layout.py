@@ -16,6 +16,9 @@ SOURCE = np.dtype(
         ("passed", "i8"),  # bytes of the stream before `base`
         ("guard", "i8"),  # address of an aligned word in the last page of the mapping; 0: nothing is mapped
         ("shrunk", "i8"),  # address of the page that was gone when it was touched; 0: none
+        ("limit", "i8"),  # address behind the buffer
+        ("fd", "i8"),  # descriptor that the kernel itself reads from; -1: none
+        ("poll", "i8"),  # a `struct pollfd`
         # How to read it.
         ("swap", "i8"),  # 1: numbers are big-endian
         ("unit", "i8"),  # pcap: ns per fraction of a second
@@ -64,6 +67,9 @@ MAX_CAPLEN = 256 << 10
 
 MAX_BLOCK = 16 << 20
 """A larger pcapng block [byte] is damage; name resolution and secrets blocks stay far below."""
+
+CHUNK = 256 << 10
+"""Read at once [byte]: small enough to stay in the second-level cache until it is walked."""
 
 PREFETCH = 4096
 """How far the walkers prefetch ahead [byte]: the records are a chain, and memory latency would be paid on each link."""

@@ -12,6 +12,7 @@ import os
 import stat
 import struct
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ import numpy as np
 from retina_jit import memory
 from retina_jit.errors import SourceError
 from retina_jit.ingest import guard
-from retina_jit.ingest.layout import INTERFACE, MAX_BLOCK, MAX_INTERFACES, REASONS, SOURCE, Reason
+from retina_jit.ingest.layout import CHUNK, INTERFACE, MAX_BLOCK, MAX_INTERFACES, REASONS, SOURCE, Reason
 from retina_jit.ingest.linktypes import describe, is_supported
 from retina_jit.ingest.stream import Stream, open_stream
 from retina_jit.status import Status
@@ -35,8 +36,21 @@ PCAP_MAGIC = {
 """Magic number: ns per fraction of a second, length of a record header."""
 
 PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
-CHUNK = 1 << 20
-BUFFER = MAX_BLOCK + 2 * CHUNK
+HEAD = 1 << 16
+"""How far the interfaces of a pcapng are looked for when it is opened [byte]."""
+
+UNPACKED = 4 << 20
+"""Decompressed at once [byte]: for each such piece the worker needs the interpreter."""
+
+BUFFER = MAX_BLOCK + 2 * UNPACKED
+
+PROBE, PROBED_FROM = 2 << 20, 8 << 20
+MAPPING_LIMIT = 20e-6
+"""Mapping costs more than reading where the page cache holds a file in small pieces (it was written or first read so):
+up to 5 times as long per packet. So of a file of at least PROBED_FROM bytes twice PROBE bytes are mapped in, and if that
+takes longer than this [s/MiB], the file is read. Both ways give the same frames."""
+
+_MADV_POPULATE_READ = 22  # Linux 5.14
 
 WALK_PCAP = "retina_jit.ingest.pcap:walk"
 WALK_PCAPNG = "retina_jit.ingest.pcapng:walk"
@@ -116,9 +130,14 @@ class CaptureSource:
         self._begin_stream(fd)
 
     def _begin_map(self, fd: int, size: int) -> bool:
-        """Map the file. False if no guard is left for it: it is read then."""
+        """Map the file. False if it is better read, or if no guard is left for it."""
         self._fd = os.dup(fd)
         self._map = mmap.mmap(fd, size, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
+        if size >= PROBED_FROM and not _maps_fast(self._map):
+            self._map.close()
+            self._map = None
+            os.close(self._fd)
+            return False
         bytes_ = np.frombuffer(self._map, np.uint8)
         base = int(bytes_.ctypes.data)
         del bytes_
@@ -135,9 +154,10 @@ class CaptureSource:
         words["base"] = words["at"] = base
         words["end"] = base + size
         words["final"] = 1
+        words["fd"] = -1
         words["guard"] = (base + size - 1) & ~7
         self._file_size = size
-        self._begin(bytes(self._map[: 4 * CHUNK]) if size < 4096 else bytes(self._map[: min(size, CHUNK)]))
+        self._begin(self._map[: min(size, HEAD)])
         return True
 
     def _begin_stream(self, fd: int) -> None:
@@ -145,6 +165,8 @@ class CaptureSource:
         self._buffer = memory.Region(BUFFER)
         words = self._words
         words["base"] = words["at"] = words["end"] = self._buffer.address
+        words["limit"] = self._buffer.address + BUFFER
+        words["fd"] = self._stream.plain_fd
         # The header first: a live capture may wait long before its first packet.
         while words["end"] - words["base"] < 24 and self._read():
             pass
@@ -187,16 +209,23 @@ class CaptureSource:
         """Why the last walk gave no frame."""
         return Status(int(self._words["status"]))
 
-    def refill(self) -> bool:
+    def refill(self, timeout: float | None = None) -> bool:
         """Go on after NEED_INPUT or SHRUNK, or after `is_gone`. False if there is nothing more to walk.
 
         The rows of the last walk are no longer valid after this.
+
+        Parameters
+        ----------
+        timeout : float [s]
+            How long to wait for a pipe. Without it, until something comes. If nothing came, the next walk gives NEED_INPUT
+            again.
         """
         if self._map is not None:
             return self._refit()
         if self._stream is None or self._words["final"]:
             return False
-        self._read()
+        if timeout is None or self._stream.wait(timeout):
+            self._read()
         return True
 
     def _refit(self) -> bool:
@@ -227,15 +256,16 @@ class CaptureSource:
         """Read a chunk behind what is not walked yet. False at the end of the stream."""
         words = self._words
         assert self._buffer is not None and self._stream is not None
+        chunk = CHUNK if words["fd"] >= 0 else UNPACKED
         base, at, end = int(self._buffer.address), int(words["at"]), int(words["end"])
         left = end - at
-        if at > base and (left <= CHUNK or end - base + CHUNK > BUFFER):
+        if at > base and (left <= chunk or end - base + chunk > BUFFER):
             held = self._buffer.array(np.uint8)
             held[:left] = held[at - base : end - base]  # numpy copies overlapping ranges rightly
             words["passed"] += at - base
             at, end = base, base + left
             words["at"], words["end"], words["ahead"] = at, end, 0
-        room = self._buffer.array(np.uint8, min(CHUNK, BUFFER - (end - base)), end - base)
+        room = self._buffer.array(np.uint8, min(chunk, BUFFER - (end - base)), end - base)
         n = self._stream.readinto(room.data)
         words["end"] = end + n
         if n == 0:
@@ -269,7 +299,7 @@ class CaptureSource:
     @property
     def position(self) -> int:
         """How much of `size` is done [byte]."""
-        if self._stream is not None:
+        if self._stream is not None and self._words["fd"] < 0:
             return self._stream.position
         return self.offset
 
@@ -325,6 +355,19 @@ class CaptureSource:
 
     def __repr__(self) -> str:
         return f"<CaptureSource {self.name}: {self.frames} frames>"
+
+
+def _maps_fast(mapped: mmap.mmap) -> bool:
+    """Whether the page cache holds the file in pieces large enough for mapping to be cheap."""
+    best = 1.0
+    for at in (0, PROBE):
+        begin = time.perf_counter()
+        try:
+            mapped.madvise(_MADV_POPULATE_READ, at, PROBE)
+        except OSError:
+            return True  # an old system, nothing is known
+        best = min(best, time.perf_counter() - begin)
+    return best <= MAPPING_LIMIT * (PROBE >> 20)
 
 
 _SUPPORTED_HINT = ": Ethernet, raw IP, Linux cooked, BSD loopback, PPP are"

@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import select
 import stat
 import sys
 import zlib
@@ -97,10 +98,38 @@ class Stream:
         """How much of the file on disk was read [byte]."""
         return self._raw.position
 
+    @property
+    def plain_fd(self) -> int:
+        """The descriptor, if what is read from it needs no decompression; else -1."""
+        return self._raw._fd if self._read1 is None else -1
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until there is something to read, at most `timeout` seconds."""
+        poll = select.poll()
+        poll.register(self._raw._fd, select.POLLIN)
+        return bool(poll.poll(timeout * 1000))
+
     def readinto(self, target: memoryview) -> int:
-        """Read what is there, at least one byte unless the stream is at its end. Returns how many bytes."""
+        """Read what is there, at least one byte unless the stream is at its end. Returns how many bytes.
+
+        Of a compressed file as much is read as `target` holds; a pipe is not waited for.
+        """
         if self._read1 is None:
-            return self._raw.readinto(target)
+            try:
+                return self._raw.readinto(target)
+            except OSError as error:
+                self.damaged = f"reading failed ({error.strerror or error})"
+                return 0
+        done = 0
+        while done < len(target):
+            n = self._unpack(target[done:])
+            done += n
+            if n == 0 or not self.size:
+                break
+        return done
+
+    def _unpack(self, target: memoryview) -> int:
+        assert self._read1 is not None
         try:
             got = self._read1(len(target))
         except EOFError:
