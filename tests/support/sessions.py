@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -187,3 +188,9 @@ class Session:
         used = int(context["cursor"][0]) - int(memory.ctypes.data)
         assert used <= memory.size
         return memory[:used].tobytes(), before, before + EVENT.itemsize
+
+
+@cache
+def parser(name: str) -> Parser:
+    """The parser of a protocol, one for all tests of the process."""
+    return Parser(name)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ssl
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from traffic import stacks
@@ -127,3 +130,11 @@ B96ADAB760D7F468 1D4F42A3DE394DF4 AE56EDE76372BB19 0B07A7C8EE0A6D70 9E02FCE1CDF7
 9172FE9CE98583FF 8E4F1232EEF28183 C3FE3B1B4C6FAD73 3BB5FCBC2EC22005 C58EF1837D1683B2 C6F34A26C1B2EFFA
 886B423861285C97 FFFFFFFFFFFFFFFF
 """.replace("\n", " ")
+
+
+@cache
+def cases() -> dict[str, Case]:
+    """The conversations by name, made once per process."""
+    with TemporaryDirectory() as directory, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TLS 1.0 and 1.1 are wanted
+        return {case.name: case for case in conversations(Path(directory))}

@@ -99,25 +99,28 @@ def _put_client(context, at, body):
     h.client_ciphers = _within(whole, body, hello.cipher_suites(body))
     h.client_compression_algs = _within(whole, body, hello.compressions(body))
     h.client_extensions = _put_types(context, block)
-    place = 0
+    place = seen = 0
     for _ in range(hello.MAX_EXTENSIONS):
         if not has(block, place, 4):
             break
         kind, data = u16(block, place), hello.vector16(block, place + 2)
         place += 4 + u16(block, place + 2)
-        if kind == hello.SERVER_NAME and h.sni == 0:
+        if kind >= 63 or (seen >> kind) & 1:  # of two of a kind the first counts, as for `hello.find`
+            continue
+        seen |= 1 << kind
+        if kind == hello.SERVER_NAME:
             h.sni = _within(whole, body, hello.server_name(data))
-        elif kind == hello.ALPN and h.client_alpn_protocols == 0:
+        elif kind == hello.ALPN:
             h.client_alpn_protocols = _within(whole, body, hello.vector16(data, 0))
-        elif kind == hello.SIGNATURE_ALGORITHMS and h.client_signature_algs == 0:
+        elif kind == hello.SIGNATURE_ALGORITHMS:
             h.client_signature_algs = _within(whole, body, hello.vector16(data, 0))
-        elif kind == hello.SUPPORTED_GROUPS and h.client_supported_groups == 0:
+        elif kind == hello.SUPPORTED_GROUPS:
             h.client_supported_groups = _within(whole, body, hello.vector16(data, 0))
-        elif kind == hello.EC_POINT_FORMATS and h.client_ec_point_formats == 0:
+        elif kind == hello.EC_POINT_FORMATS:
             h.client_ec_point_formats = _within(whole, body, hello.vector8(data, 0))
-        elif kind == hello.KEY_SHARE and h.client_key_shares == 0:
+        elif kind == hello.KEY_SHARE:
             h.client_key_shares = _within(whole, body, hello.vector16(data, 0))
-        elif kind == hello.SUPPORTED_VERSIONS and h.client_supported_versions == 0:
+        elif kind == hello.SUPPORTED_VERSIONS:
             h.client_supported_versions = _within(whole, body, hello.vector8(data, 0))
 
 

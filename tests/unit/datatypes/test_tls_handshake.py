@@ -1,0 +1,112 @@
+"""The Python view of a TLS handshake."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+from oracle.tls import message, record
+from support.sessions import parser
+from support.tls_stacks import cases
+
+from retina_jit.datatypes.tls_handshake import TlsHandshake
+from retina_jit.datatypes.tls_hellos import extension_names, group_names, protocol_names, scheme_names
+from retina_jit.parsers.tls.event import RECORD
+
+CONTRACT = {
+    *("sni", "version", "client_version", "server_version", "cipher", "cipher_suite", "client_alpn_protocols"),
+    *("ja3_hash", "ja3s_hash", "ja4"),
+}
+
+
+def handshake(name: str) -> TlsHandshake:
+    with parser("tls").run(cases()[name].segments) as session:
+        return TlsHandshake(*session.event())
+
+
+def test_json_has_the_keys_of_the_contract_and_survives_json() -> None:
+    for name in cases():
+        shown = handshake(name).to_dict(raw=True)
+        assert shown.keys() >= CONTRACT
+        assert json.loads(json.dumps(shown))["client_ciphers"] == list(shown["client_ciphers"])
+
+
+def test_what_is_absent_is_null() -> None:
+    shown = handshake("12 no cipher").to_dict()
+    absent = ("server_version", "cipher", "cipher_suite", "ja3s_hash", "server_random", "server_alpn_protocol")
+    assert [shown[key] for key in absent] == [None] * len(absent)
+    assert shown["version"] == 0x0303
+    assert handshake("12 no name").to_dict()["sni"] is None
+    with parser("tls").run([s for s in cases()["12 full"].segments if s[0] == 1]) as session:
+        shown = TlsHandshake(*session.event()).to_dict()
+    absent = ("sni", "client_version", "client_random", "client_session_id", "ja3_hash", "ja4")
+    assert [shown[key] for key in absent] == [None] * len(absent)
+    assert shown["client_ciphers"] == ()
+
+
+def test_every_property_can_be_read_of_every_handshake() -> None:
+    for name in cases():
+        tls = handshake(name)
+        for attribute in dir(TlsHandshake):
+            if isinstance(getattr(TlsHandshake, attribute), property):
+                getattr(tls, attribute)
+
+
+def test_the_record_can_be_read_as_columns() -> None:
+    events = []
+    for name in sorted(cases()):
+        with parser("tls").run(cases()[name].segments) as session:
+            data, _, at = session.event()
+            events.append((handshake(name), data[at : at + RECORD.itemsize]))
+    table = np.frombuffer(b"".join(record for _, record in events), RECORD)
+    assert table["version"].tolist() == [tls.version for tls, _ in events]
+    assert table["ja4"].astype(str).tolist() == [tls.ja4 for tls, _ in events]
+    assert table["ja3_hash"].astype(str).tolist() == [tls.ja3_hash for tls, _ in events]
+
+
+def test_names_are_those_of_retina() -> None:
+    tls = handshake("13 full")
+    assert {"ServerName", "ApplicationLayerProtocolNegotiation", "SessionTicketTLS", "KeyShare"} <= set(tls.client_extensions)
+    assert "rsa_pss_rsae_sha256" in tls.client_signature_algs
+    assert tls.client_ciphers[0] == "TLS_AES_256_GCM_SHA384"
+    assert tls.server_extensions == ("SupportedVersions", "KeyShare")
+    assert tls.server_key_share is not None
+    assert (tls.server_key_share.group, len(tls.server_key_share.kx_data)) == ("x25519", 32)
+    assert tls.client_key_shares[0].group == "x25519"
+    assert extension_names(bytes.fromhex("0a0a4469ff01fafa")) == ("Grease", "TlsExtensionType(17513 / 0x4469)", "RenegotiationInfo", "Grease")
+    assert scheme_names(bytes.fromhex("08042222")) == ("rsa_pss_rsae_sha256", "SignatureScheme(8738 / 0x2222)")
+    assert group_names(bytes.fromhex("001d1a1a11ec2222")) == ("x25519", "Grease", "X25519MLKEM768", "NamedGroup(8738 / 0x2222)")
+
+
+def test_text_that_is_no_text_is_shown_as_retina_does() -> None:
+    assert protocol_names(b"\x02h2\x02\xff\xfe\x09cut") == ("h2", "<Invalid UTF-8: ff fe>", "cut")
+
+
+def test_an_event_without_room_has_the_numbers_and_says_nothing_wrong() -> None:
+    with parser("tls").run(cases()["12 full"].segments) as session:
+        whole = TlsHandshake(*session.event())
+        for room in (0, 10, 300, 1000):
+            tls = TlsHandshake(*session.event(room))
+            assert (tls.version, tls.cipher, tls.ja4) == (whole.version, whole.cipher, whole.ja4)
+            assert tls.sni in ("", whole.sni)
+            assert tls.client_ciphers in ((), whole.client_ciphers)
+            assert tls.server_certificates in ([], whole.server_certificates)
+
+
+def test_certificates_that_promise_too_much() -> None:
+    chain = bytes.fromhex("ffffff 000003") + b"abc" + bytes.fromhex("00ffff") + b"de"
+    server = record(22, message(2, bytes.fromhex("0303") + bytes(33) + b"\xc0\x2f\x00") + message(11, chain))
+    with parser("tls").run([(1, server)]) as session:
+        assert TlsHandshake(*session.event()).server_certificates == [b"abc", b"de"]
+        assert session["certificate"] == b"abc"
+        assert session["certificate_count"] == 2
+
+
+def test_it_shows_itself() -> None:
+    assert "sni='www.example.com'" in repr(handshake("13 full"))
+
+
+def test_it_owns_its_bytes() -> None:
+    tls = handshake("12 full")
+    assert pickle.loads(pickle.dumps(tls.to_dict())) == tls.to_dict()
