@@ -367,7 +367,7 @@ def _maps_fast(mapped: mmap.mmap) -> bool:
         except OSError:
             return True  # an old system, nothing is known
         best = min(best, time.perf_counter() - begin)
-    return best <= MAPPING_LIMIT * (PROBE >> 20)
+    return best <= MAPPING_LIMIT * PROBE / (1 << 20)
 
 
 _SUPPORTED_HINT = ": Ethernet, raw IP, Linux cooked, BSD loopback, PPP are"
