@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from retina_jit.config import RuntimeConfig, load_config
-    from retina_jit.datatypes import ConnRecord, CoreId, DataType, FilterStr, FiveTuple, Flow, Payload, TlsHandshake, ZcFrame
+    from retina_jit.datatypes import (
+        ConnRecord,
+        CoreId,
+        DataType,
+        FilterStr,
+        FiveTuple,
+        Flow,
+        Payload,
+        TlsHandshake,
+        ZcFrame,
+    )
     from retina_jit.errors import RetinaJitError
     from retina_jit.runtime import Result, Runtime, run
     from retina_jit.subscription import Subscription, load_subscriptions, subscribe

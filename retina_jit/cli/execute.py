@@ -104,7 +104,7 @@ def _open_output(path: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         return
     try:
-        file = open(path, "wb")  # noqa: SIM115 - closed below, after the error is told apart
+        file = open(path, "wb")
     except OSError as fault:
         raise ConfigError(f"-o {path}: {fault.strerror}") from fault
     with file:

@@ -8,6 +8,5 @@ from retina_jit.datatypes.context import CoreId, FilterStr
 from retina_jit.datatypes.five_tuple import FiveTuple
 from retina_jit.datatypes.packets import Payload, ZcFrame
 from retina_jit.datatypes.tls_handshake import TlsHandshake
-from retina_jit.datatypes.tls_handshake import TlsHandshake
 
 __all__ = ["ConnRecord", "CoreId", "DataType", "FilterStr", "FiveTuple", "Flow", "Payload", "TlsHandshake", "ZcFrame", "data_types"]
