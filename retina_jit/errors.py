@@ -53,5 +53,5 @@ class ProtocolError(RetinaJitError):
     """A protocol, field or data type that is declared wrongly."""
 
 
-class MissingExtra(RetinaJitError, ImportError):
+class MissingExtraError(RetinaJitError, ImportError):
     """An optional library is not installed; the message has the pip command."""

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from retina_jit import jit, stats
@@ -164,8 +165,8 @@ def user_traceback(error: CallbackError) -> str:
     if cause is None:
         return str(error)
     frames = traceback.extract_tb(cause.__traceback__)
-    package = os.path.dirname(os.path.abspath(__file__)) + os.sep
-    first = next((n for n, f in enumerate(frames) if not os.path.abspath(f.filename).startswith(package)), len(frames))
+    package = str(Path(__file__).resolve().parent) + os.sep
+    first = next((n for n, f in enumerate(frames) if not str(Path(f.filename).resolve()).startswith(package)), len(frames))
     shown = "".join(traceback.format_list(frames[first:])) + "".join(traceback.format_exception_only(cause))
     return f"Traceback (most recent call last):\n{shown}"
 

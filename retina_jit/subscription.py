@@ -139,7 +139,7 @@ def _annotated(callback: Callable[..., Any], where: str, skip_last: bool) -> tup
 
 
 def subscribe(
-    filter: str = "",
+    filter: str = "",  # noqa: A002 - the word of the field
     *types: type[DataType] | str,
     deliver: str = "each",
     state: Any = None,
@@ -231,11 +231,11 @@ def load_subscriptions(path: str | Path, callbacks: Mapping[str, Callable[..., A
     return made
 
 
-def named(names: Iterable[str], filter: str, callback: Callable[..., Any], deliver: str) -> Subscription:
+def named(names: Iterable[str], text: str, callback: Callable[..., Any], deliver: str) -> Subscription:
     """Make a subscription from names of data types (the command line)."""
     names = list(names)
     label = ",".join(names)
     types = tuple(_resolve(f"#{n}", x, "log") for n, x in enumerate(names, 1))
-    made = Subscription(filter, types, callback, deliver, name=label)
+    made = Subscription(text, types, callback, deliver, name=label)
     made.check()
     return made

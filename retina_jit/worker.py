@@ -126,8 +126,10 @@ class Worker:
         timers = timers_region.array(TIMERS, 1)[0]
         timers["resolution"] = c.timeout_resolution * MS
         timers["slots"] = self._reserve(8 * SLOTS).address
-        # A record may be filed again (reuse, a deadline moved forward) before its old entry is visited.
-        timers["most"] = SLOTS + 4 * most // PER_BLOCK
+        # A record may be filed again (reuse, a deadline moved forward) before its old entry is visited. A burst adds two
+        # entries per packet before `rebuild` can be called.
+        timers["most_entries"] = 4 * most
+        timers["most"] = SLOTS + (4 * most + 4 * BURST) // PER_BLOCK + 1
         timers["blocks"] = self._reserve(BLOCK * int(timers["most"])).address
         arena_region = self._reserve(ARENA.itemsize)
         arena = arena_region.array(ARENA, 1)[0]
@@ -178,7 +180,7 @@ class Worker:
                 if status == Status.STOPPED:
                     break
             finish(self.address)
-        except BaseException as error:  # handed to the thread that waits for us
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for us
             self.error = error
         finally:
             self.finished.set()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.resources
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
@@ -104,7 +104,7 @@ def _open_output(path: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         return
     try:
-        file = open(path, "wb")
+        file = Path(path).open("wb")
     except OSError as fault:
         raise ConfigError(f"-o {path}: {fault.strerror}") from fault
     with file:
@@ -115,7 +115,7 @@ def explain(what: str, types: str, options: Options) -> int:
     """`retina-jit explain`."""
     from retina_jit.filters import FilterSpec, compile_filters
 
-    if what.endswith(".py") and os.path.exists(what):
+    if what.endswith(".py") and Path(what).exists():
         from retina_jit.app import load
 
         subscriptions, _ = load(what)

@@ -84,7 +84,7 @@ def number(record: np.dtype[Any], name: str, doc: str) -> Any:
 
 
 def text(record: np.dtype[Any], name: str, doc: str) -> Any:
-    """Make a property that reads variable bytes as text; bytes that are not UTF-8 are shown as \\xNN."""
+    r"""Make a property that reads variable bytes as text; bytes that are not UTF-8 are shown as \\xNN."""
     offset = record.fields[name][1]  # type: ignore[index]
 
     def read(self: DataType) -> str:

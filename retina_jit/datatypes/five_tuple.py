@@ -95,7 +95,7 @@ class FiveTuple(DataType):
 
     @property
     def proto(self) -> str:
-        """ "tcp", "udp", or the protocol's number as text."""
+        """Name of the transport, tcp or udp; of another protocol its number as text."""
         return TRANSPORTS.get(self.protocol, str(self.protocol))
 
     @property

@@ -126,14 +126,14 @@ class Dispatcher:
                 for event in listed[at:] if at else listed:
                     at += 1
                     handlers[event & 0xFFFFFFFF](buffer, event >> 32)  # type: ignore[misc]
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever a user's callback raises
                 self._failed(listed[at - 1] & 0xFFFFFFFF, error)
 
     def _batch(self, n: int, buffer: bytes, places: np.ndarray[Any, Any]) -> None:
         s = self._subscriptions[n]
         try:
             s.callback(*[Columns(t, buffer, places, o) for t, o in zip(s.types, self._offsets[n], strict=True)])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a user's callback raises
             self._failed(n, error)
 
     def _failed(self, n: int, error: Exception) -> None:

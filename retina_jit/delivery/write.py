@@ -17,9 +17,9 @@ from retina_jit.pipeline.layout import JIT_TIER, SUBSCRIPTION, WORKER
 SUBSCRIPTION_AT = memory.at(SUBSCRIPTION)
 EVENT_AT = memory.at(EVENT)
 SUBSCRIPTION_SIZE = SUBSCRIPTION.itemsize
-PROJECTS = SUBSCRIPTION.fields["project0"][1]
-OFFSETS = SUBSCRIPTION.fields["offset0"][1]
-HEAD, TAIL = WORKER.fields["head"][1], WORKER.fields["tail"][1]
+PROJECTS = SUBSCRIPTION.fields["project0"][1]  # type: ignore[index]
+OFFSETS = SUBSCRIPTION.fields["offset0"][1]  # type: ignore[index]
+HEAD, TAIL = WORKER.fields["head"][1], WORKER.fields["tail"][1]  # type: ignore[index]
 EVENT_SIZE = EVENT.itemsize
 ABANDON = 2
 PAUSE_US = 20

@@ -14,12 +14,12 @@ from retina_jit.state import reassembly, tcp, timers, track
 from retina_jit.state.arena import release
 from retina_jit.state.layout import (
     CHUNKS_SIZE,
-    CLOSING,
     DROPPED,
     MIDSTREAM,
     NEXT_KNOWN,
     OPEN,
     ORIG_IS_HIGH,
+    OVER,
     PARSED,
     PARSING,
     PROBING,
@@ -44,7 +44,7 @@ HOLES, HOLE_BYTES, OVERLAP, PAYLOAD_CUT = (counter(n) for n in ("holes", "hole_b
 def window(w, c):
     """How long a connection may be silent [ns]."""
     worker = WORKER_AT(w)
-    if c.life == CLOSING:
+    if c.flags & OVER:
         return worker.tcp_close + 0
     if shift_right(c.key, 32) & 0xFF != 6:
         return worker.udp_inactivity + 0
@@ -72,15 +72,20 @@ def _pass_held(w, index, side):
 
 
 @kernel
-def _skip_hole(w, index, side):
-    """Give up the bytes in front of the first held segment and pass on what follows them."""
-    c = connection_of(w, index)
-    lost = reassembly.hole(c, side)
+def _count_hole(w, index, lost):
     add(w, HOLES, 1)
     add(w, HOLE_BYTES, lost)
     t = track_address(WORKER_AT(w).table, index)
     if t:
         TRACK_AT(t).lost += lost
+
+
+@kernel
+def _skip_hole(w, index, side):
+    """Give up the bytes in front of the first held segment and pass on what follows them."""
+    c = connection_of(w, index)
+    lost = reassembly.hole(c, side)
+    _count_hole(w, index, lost)
     segment = reassembly.held_of(c, side)
     s = SEGMENT_AT(segment)
     reassembly.set_next(c, side, s.seq + s.length + s.cut)
@@ -113,9 +118,9 @@ def _segment(w, index, row, side):
     syn = 1 if row.tcp_flags & SYN else 0
     seq = (row.seq + syn) & 0xFFFFFFFF
     if not tcp.sent(c, side, NEXT_KNOWN):
-        reassembly.set_next(c, side, seq)
-    elif syn and row.payload_len == 0 and signed32(seq - reassembly.next_of(c, side)) != 0 and c.held == 0:
-        # A new attempt with another initial sequence number (state.tcp.is_new_connection has let it pass).
+        if not syn and row.payload_len == 0 and not c.flags & MIDSTREAM:
+            # Behind a lost SYN/ACK, or the answer of an old connection to this SYN (RFC 9293, 3.5.1): says nothing of ours.
+            return
         reassembly.set_next(c, side, seq)
     if row.payload_len == 0:
         return
@@ -123,49 +128,53 @@ def _segment(w, index, row, side):
     cut = row.payload_len - length
     address = row.frame + row.payload
     early = signed32(seq - reassembly.next_of(c, side))
-    if early < 0:
-        if early + length + cut <= 0:
-            add(w, SEGMENTS_OLD, 1)
-            return
-        skip = min(-early, length)
-        address += skip
-        length -= skip
-        seq = reassembly.next_of(c, side)
-        early = 0
-    if early == 0:
-        reassembly.set_next(c, side, seq + length + cut)
-        feed(w, index, side, address, length, 0, cut, row.ts)
-        if c.held:
-            _pass_held(w, index, side)
+    if early + length + cut <= 0:
+        add(w, SEGMENTS_OLD, 1)
         return
-    add(w, SEGMENTS_HELD, 1)
-    if reassembly.acknowledged(c, side):
-        _skip_hole(w, index, side)
-        if c.phase != PROBING and c.phase != PARSING:
-            return
-    if reassembly.hold(c, side, seq, address, length, row.ts, cut, worker.arena, worker.most_held, worker.stats + OVERLAP) == NO_ROOM:
-        add(w, HELD_REFUSED, 1)
-        if reassembly.held_of(c, side):
+    if early > 0:
+        add(w, SEGMENTS_HELD, 1)
+        while reassembly.acknowledged(c, side):
             _skip_hole(w, index, side)
-            if c.phase == PROBING or c.phase == PARSING:
-                _again(w, index, row, side, seq, address, length, cut)
+    elif c.held:
+        reassembly.compare(c, side, seq, address, length, worker.stats + OVERLAP)
+    _place(w, index, side, seq, address, length, cut, row.ts)
 
 
 @kernel
-def _again(w, index, row, side, seq, address, length, cut):
-    """After room was made: pass on, hold, or give up this segment."""
+def _place(w, index, side, seq, address, length, cut, ts):
+    """Pass on a segment, around what is held already, or hold it; holes that no cap leaves room to wait for are skipped."""
     worker = WORKER_AT(w)
     c = connection_of(w, index)
-    early = signed32(seq - reassembly.next_of(c, side))
-    if early + length + cut <= 0:
-        return
-    if early <= 0:
-        reassembly.set_next(c, side, seq + length + cut)
-        skip = min(-early, length)
-        feed(w, index, side, address + skip, length - skip, 0, cut, row.ts)
-        _pass_held(w, index, side)
-    else:
-        reassembly.hold(c, side, seq, address, length, row.ts, cut, worker.arena, worker.most_held, worker.stats + OVERLAP)
+    lost = 0
+    while c.phase == PROBING or c.phase == PARSING:
+        early = signed32(seq - reassembly.next_of(c, side))
+        if early + length + cut <= 0:
+            return
+        if early <= 0:
+            skip = min(-early, length)
+            cut += early + skip
+            seq = reassembly.next_of(c, side)
+            address += skip
+            length -= skip
+            # The first copy wins: what is held stands before what comes now.
+            room = reassembly.hole(c, side) if reassembly.held_of(c, side) else length + cut
+            taken = min(length, room)
+            missing = min(cut, room - taken) if taken == length else 0
+            reassembly.set_next(c, side, seq + taken + missing)
+            feed(w, index, side, address, taken, lost, missing, ts)
+            lost = 0
+            if c.held:
+                _pass_held(w, index, side)
+        elif reassembly.hold(c, side, seq, address, length, ts, cut, worker.arena, worker.most_held, worker.stats + OVERLAP) != NO_ROOM:
+            return
+        else:
+            add(w, HELD_REFUSED, 1)
+            if reassembly.held_of(c, side):
+                _skip_hole(w, index, side)
+            else:
+                lost = early
+                _count_hole(w, index, lost)
+                reassembly.set_next(c, side, seq)
 
 
 # ------------------------------------------------------------------------------------------------- begin and end
@@ -271,10 +280,10 @@ def packet(w, row_address):
         c = connection_of(w, index)
         side = 1 if high != (c.flags & ORIG_IS_HIGH != 0) else 0
         if row.ts - c.last > window(w, c):
-            terminate(w, index, CLOSED if c.life == CLOSING else EXPIRED)
+            terminate(w, index, CLOSED if c.flags & OVER else EXPIRED)
             index = NONE
         elif is_tcp and tcp.is_new_connection(c, row, side):
-            terminate(w, index, CLOSED if c.life == CLOSING else REUSED)
+            terminate(w, index, CLOSED if c.flags & OVER else REUSED)
             index = NONE
     if index == NONE:
         index = _create(w, row, high)
@@ -288,11 +297,11 @@ def packet(w, row_address):
     last = c.last + 0
     if row.ts > c.last:
         c.last = row.ts
-    over = False
     if not first:
         c.flags |= SEEN_TWO
-    if is_tcp:
-        over = tcp.update(c, row, side)
+    if is_tcp and tcp.update(c, row, side) and not c.flags & OVER:
+        c.flags |= OVER
+        timers.file(worker.timers, worker.table, index, c.last + worker.tcp_close)
     if c.life == DROPPED:
         add(w, UNWANTED, 1)
         return
@@ -312,9 +321,6 @@ def packet(w, row_address):
         _drop_if_unwanted(w, index)
     if GROUP_AT(group_address(w, c.group)).packets:
         deliver_packet(w, index, row_address)
-    if over and c.life == OPEN:
-        c.life = CLOSING
-        timers.file(worker.timers, worker.table, index, c.last + worker.tcp_close)
 
 
 @kernel
@@ -333,7 +339,7 @@ def _visit(w, tick):
                 if signed32(t.now - c.filed) < 0:
                     timers.file_at(worker.timers, worker.table, index, t.now - signed32(t.now - c.filed))
                 elif worker.now - c.last > window(w, c):
-                    terminate(w, index, CLOSED if c.life == CLOSING else EXPIRED)
+                    terminate(w, index, CLOSED if c.flags & OVER else EXPIRED)
                 else:
                     timers.file(worker.timers, worker.table, index, c.last + window(w, c))
         following = load64(block)
@@ -346,6 +352,8 @@ def expire(w):
     """Turn the wheel to the latest capture time; end what has been silent for too long."""
     worker = WORKER_AT(w)
     t = timers.TIMERS_AT(worker.timers)
+    if t.entries > t.most_entries:
+        timers.rebuild(worker.timers, worker.table)
     tick = worker.now // t.resolution
     if tick - t.now > timers.SLOTS:
         # A pause longer than a turn of the wheel: look at every slot once.
@@ -365,5 +373,5 @@ def drain(w):
     for index in range(TABLE_AT(worker.table).unused):
         c = connection_of(w, index)
         if c.life:
-            terminate(w, index, CLOSED if c.life == CLOSING else DRAINED)
+            terminate(w, index, CLOSED if c.flags & OVER else DRAINED)
 

@@ -142,7 +142,12 @@ def _parse(w, index, side, address, length, lost, cut, ts):
             _over(w, index)
             return
         if not answer & READY:
-            return
+            if cut == 0:
+                return
+            # What the capture does not have is missing before whatever comes next in this direction.
+            i.length, i.at, i.lost, i.cut = 0, 0, cut, 0
+            cut = 0
+            continue
         if (_wanted(w, index) >> c.service) & 1 == 0:
             _over(w, index)
             return

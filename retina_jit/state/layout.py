@@ -81,15 +81,16 @@ INPUT = _record(
 # ------------------------------------------------------------------------------------------------------ connections
 
 # Life of a connection (CONNECTION.life).
-FREE, OPEN, CLOSING, DROPPED = range(4)
-"""CLOSING: both sides have finished; it waits for stragglers. DROPPED: no subscription wants it; it only absorbs."""
+FREE, OPEN, DROPPED = range(3)
+"""DROPPED: no subscription wants it; it only absorbs."""
 
 # What its payload goes through (CONNECTION.phase).
 NO_PARSE, PROBING, PARSING, PARSED = range(4)
 """PARSED: its session is complete and kept for delivery at the end."""
 
 # CONNECTION.flags
-ORIG_IS_HIGH, MIDSTREAM, ANSWERED, SESSION_READY, SEEN_TWO, SHORTENED = (1 << n for n in range(6))
+ORIG_IS_HIGH, MIDSTREAM, ANSWERED, SESSION_READY, SEEN_TWO, OVER = (1 << n for n in range(6))
+"""OVER: reset, or finished by both sides; it only waits for stragglers."""
 
 # CONNECTION.tcp: what each side has sent; the responder's bits are shifted left by RESP.
 SYN_SEEN, FIN_SEEN, RST_SEEN, NEXT_KNOWN, ACK_KNOWN = (1 << n for n in range(5))

@@ -9,7 +9,7 @@ it is filled. Rules:
    arrives. A hole that cannot be waited for, because a cap is reached or the connection ends, is skipped at once.
    What follows a skipped hole is passed on with the number of bytes that are missing.
 
-The caller asks `place` what to do with a segment and then takes held segments with `take_ready`.
+The caller passes on what is in order, holds what is early, and then takes held segments with `take_ready`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SEGMENT = np.dtype(
 SEGMENT_AT = memory.at(SEGMENT)
 HEAD = SEGMENT.itemsize
 
-IN_ORDER, OLD, HELD, NO_ROOM = range(4)
+HELD, NO_ROOM = range(2)
 
 
 @leaf
@@ -148,6 +148,24 @@ def hold(c, side, seq, address, length, ts, cut, arena, most_held, overlaps):
 
 
 @kernel
+def compare(c, side, seq, address, length, overlaps):
+    """Count what a segment in order, or partly before it, overlaps of what is held; counters as in `hold`."""
+    base = next_of(c, side)
+    start = signed32(seq - base)
+    at = held_of(c, side)
+    while at:
+        s = SEGMENT_AT(at)
+        h_start = signed32(s.seq - base)
+        common = min(start + length, h_start + s.length) - h_start
+        if common <= 0:
+            return
+        store64(overlaps, memory.load64(overlaps) + 1)
+        if _differ(address + (h_start - start), at + HEAD, common):
+            store64(overlaps + 8, memory.load64(overlaps + 8) + 1)
+        at = s.following + 0
+
+
+@kernel
 def acknowledged(c, side):
     """Whether the receiver has acknowledged the hole in front of the first held segment."""
     first = held_of(c, side)
@@ -161,7 +179,7 @@ def acknowledged(c, side):
 def take_ready(c, side):
     """Unhook the first held segment if no hole is in front of it. Returns its address or 0.
 
-    The caller passes on what `tail_of` leaves of it and releases it with `drop_segment`.
+    The caller passes on what is new in it and releases it with `drop_segment`.
     """
     first = held_of(c, side)
     if first and signed32(SEGMENT_AT(first).seq - next_of(c, side)) <= 0:

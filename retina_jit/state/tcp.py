@@ -10,9 +10,10 @@ from retina_jit.jit import kernel, leaf
 from retina_jit.state.layout import (
     ACK_KNOWN,
     ANSWERED,
-    CLOSING,
     FIN_SEEN,
     MIDSTREAM,
+    NEXT_KNOWN,
+    OVER,
     RESP,
     RST_SEEN,
     SYN_SEEN,
@@ -38,7 +39,7 @@ def is_new_connection(c, row, side):
     flags = row.tcp_flags
     if not flags & SYN or flags & (ACK | RST):
         return False
-    if c.life == CLOSING or c.flags & MIDSTREAM:
+    if c.flags & (OVER | MIDSTREAM):
         return True
     if side:
         # The other side opens: simultaneous open (RFC 9293, 3.5, figure 7) unless the connection stands already.
@@ -52,9 +53,12 @@ def update(c, row, side):
     flags = row.tcp_flags
     shift = RESP * side
     if flags & SYN:
-        c.tcp |= SYN_SEEN << shift
         if side == 0 and not c.flags & ANSWERED:
+            if row.seq != c.isn0:
+                # A new attempt: its stream begins anew.
+                c.tcp &= ~NEXT_KNOWN
             c.isn0 = row.seq
+        c.tcp |= SYN_SEEN << shift
     if side:
         c.flags |= ANSWERED
     if flags & ACK:
@@ -75,7 +79,8 @@ def update(c, row, side):
     if flags & RST:
         c.tcp |= RST_SEEN << shift
         return True
-    both = FIN_SEEN | (FIN_SEEN << RESP)
+    both = FIN_SEEN | ACK_KNOWN
+    both |= both << RESP
     if c.tcp & both == both:
         return signed32(c.ack1 - c.fin0) >= 0 and signed32(c.ack0 - c.fin1) >= 0
     return False

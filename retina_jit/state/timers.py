@@ -15,7 +15,8 @@ import numpy as np
 from retina_jit import memory
 from retina_jit.jit import kernel
 from retina_jit.memory import load32, load64, store32, store64
-from retina_jit.state.table import CONNECTION_AT, record_address
+from retina_jit.state.table import CONNECTION_AT, TABLE_AT, record_address
+from retina_jit.state.track import signed32
 
 SLOTS = 4096
 BLOCK = 256
@@ -30,6 +31,8 @@ TIMERS = np.dtype(
         ("unused", "i8"),  # blocks from here on were never used
         ("most", "i8"),  # size of the pool [block]
         ("free", "i8"),  # first freed block
+        ("entries", "i8"),  # in all chains
+        ("most_entries", "i8"),  # more of them than this: it is time for `rebuild`
     ]
 )
 TIMERS_AT = memory.at(TIMERS)
@@ -42,7 +45,7 @@ def _new_block(timers, following):
         block = t.free + 0
         t.free = load64(block)
     else:
-        # The pool is sized for every connection in every state of filing; see `retina_jit.pipeline.worker`.
+        # Its end is not reached: every slot has one block that is not full at most, and `rebuild` keeps entries few.
         block = t.blocks + t.unused * BLOCK
         t.unused += 1
     store64(block, following)
@@ -83,21 +86,47 @@ def file_at(timers, table, index, tick):
     count = load64(block + 8)
     store32(block + 16 + 4 * count, index)
     store64(block + 8, count + 1)
-
-
-@kernel
-def take_chain(timers, tick):
-    """Unhook and return the first block filed under `tick`."""
-    slot = TIMERS_AT(timers).slots + 8 * (tick & (SLOTS - 1))
-    block = load64(slot)
-    store64(slot, 0)
-    return block
+    t.entries += 1
 
 
 @kernel
 def count_of(block):
     """How many indices a block holds."""
     return load64(block + 8)
+
+
+@kernel
+def take_chain(timers, tick):
+    """Unhook and return the first block filed under `tick`."""
+    t = TIMERS_AT(timers)
+    slot = t.slots + 8 * (tick & (SLOTS - 1))
+    first = load64(slot)
+    store64(slot, 0)
+    block = first
+    while block:
+        t.entries -= count_of(block)
+        block = load64(block)
+    return first
+
+
+@kernel
+def rebuild(timers, table):
+    """File every connection anew, each once: entries that are not valid any more have piled up.
+
+    They do when connections come and go while capture time stands still.
+    """
+    t = TIMERS_AT(timers)
+    for slot in range(SLOTS):
+        block = take_chain(timers, slot)
+        while block:
+            following = load64(block)
+            free_block(timers, block)
+            block = following
+    for index in range(TABLE_AT(table).unused):
+        c = CONNECTION_AT(record_address(table, index))
+        if c.life:
+            ahead = signed32(c.filed - t.now)
+            file_at(timers, table, index, t.now + min(max(ahead, 1), SLOTS - 1))
 
 
 @kernel

@@ -84,27 +84,25 @@ def _spill(s, arena):
 
 @kernel
 def _note_gaps(block):
-    """Count this packet for every gap that is open."""
+    """Count this packet for every gap that is open; what stands before the first interval is a gap as well."""
     h = CHUNKS_AT(block)
-    open_now = h.count - 1
-    # What stands before the first interval is a gap as well.
-    if h.count and load64(block + _LIST):
-        open_now += 1
+    start = 0
+    open_now = 0
+    for n in range(h.count):
+        if load64(block + _LIST + 16 * n) > start:
+            open_now += 1
+            at = 0
+            while at < h.gaps and load64(block + _GAPS + 16 * at) != start:
+                at += 1
+            if at < h.gaps:
+                store64(block + _GAPS + 16 * at + 8, load64(block + _GAPS + 16 * at + 8) + 1)
+            elif at < MOST_CHUNKS:
+                store64(block + _GAPS + 16 * at, start)
+                store64(block + _GAPS + 16 * at + 8, 1)
+                h.gaps += 1
+        start = load64(block + _LIST + 16 * n + 8)
     if open_now > h.max_gaps:
         h.max_gaps = open_now
-    for n in range(h.count):
-        if n == h.count - 1:
-            break
-        start = load64(block + _LIST + 16 * n + 8)
-        at = 0
-        while at < h.gaps and load64(block + _GAPS + 16 * at) != start:
-            at += 1
-        if at < h.gaps:
-            store64(block + _GAPS + 16 * at + 8, load64(block + _GAPS + 16 * at + 8) + 1)
-        elif at < MOST_CHUNKS:
-            store64(block + _GAPS + 16 * at, start)
-            store64(block + _GAPS + 16 * at + 8, 1)
-            h.gaps += 1
 
 
 @kernel
@@ -164,9 +162,7 @@ def _follow(t, s, row, side, arena):
         if block == 0:
             return
     _insert(block, start, end)
-    h = CHUNKS_AT(block)
-    if h.count > 1 or load64(block + _LIST):
-        _note_gaps(block)
+    _note_gaps(block)
 
 
 @kernel
