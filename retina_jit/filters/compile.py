@@ -15,12 +15,17 @@ from retina_jit.filters import emit, load
 from retina_jit.filters.explain import draw
 from retina_jit.filters.normalize import Worlds, gate, refuse_impossible
 from retina_jit.filters.parse import parse
-from retina_jit.filters.resolve import Names, resolve
+from retina_jit.filters.resolve import Names, joined, resolve
 from retina_jit.filters.split import LEVELS, STAGES, at_stage, is_direct, is_session, refuse_unknowable, residue, turned
 from retina_jit.filters.syntax import FALSE, Present, Term, Test, both, either, leaves, show
 from retina_jit.filters.tables import Tables
-from retina_jit.filters.trie import Node, sort
+from retina_jit.filters.trie import Effect, Node, sort
 from retina_jit.parsers.protocol import Protocol, protocols
+
+
+MOST_EXACT = 64
+"""Predicates of which the packet stage asks exactly whether some connection may want a packet. With more of them it
+lets more packets pass, which the connection stage then refuses: asking everything of every packet costs more."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class FilterSpec:
 class Stage:
     """One generated stage."""
 
-    root: Node
+    roots: list[Node]
     source: str
 
 
@@ -105,7 +110,7 @@ class Plan:
             lines.append(f"subscription {n}, {spec.level}{', decided per packet' if n in self.direct else ''}: {spec.text.strip() or '(everything)'}")
             lines.append(f"    {show(term)}")
         for name, stage in self.stages.items():
-            lines += ["", f"== {name} stage", "", *draw(stage.root), "", stage.source.rstrip()]
+            lines += ["", f"== {name} stage", "", *(line for root in stage.roots for line in draw(root)), "", stage.source.rstrip()]
         return "\n".join(lines) + "\n"
 
 
@@ -158,10 +163,10 @@ def compile_filters(specs: Sequence[FilterSpec], declared: Mapping[str, Protocol
     stages, units = {}, {}
     for stage in STAGES:
         if members[stage]:
-            root = _trie(stage, members[stage], terms, direct, names, worlds)
-            made = emit.Writer(stage, names, worlds, tables, _automata(root, tables), words, code)
-            source = emit.write(made, root, direct if stage == "packet" else members[stage])
-            stages[stage] = Stage(root, source)
+            roots = _tries(stage, members[stage], terms, direct, names, worlds)
+            made = emit.Writer(stage, names, worlds, tables, _automata(roots, tables), words, code)
+            source = emit.write(made, roots, direct if stage == "packet" else members[stage])
+            stages[stage] = Stage(roots, source)
             units[stage] = load.unit(source, f"{stage}_stage")
     readers = {}
     for (protocol, field), index in code.index.items():
@@ -173,36 +178,46 @@ def compile_filters(specs: Sequence[FilterSpec], declared: Mapping[str, Protocol
     )  # fmt: skip
 
 
-def _trie(stage: str, members: Any, terms: list[Term], direct: frozenset[int], names: Names, worlds: Worlds) -> Node:
+def _tries(stage: str, members: Any, terms: list[Term], direct: frozenset[int], names: Names, worlds: Worlds) -> list[Node]:
+    """Merge the subscriptions into tries: one, or, if they are many, one for each 64."""
     layers = {p: worlds.layer(p) for p in names.protocols}
-    root = Node()
+    roots: dict[int, Node] = {}
+    keep = Node()
     given = frozenset({"frame"})
 
-    def insert(term: Term, effect: tuple[str, int]) -> None:
+    def insert(root: Node, term: Term, effect: Effect) -> None:
         root.insert(gate(term, worlds.all, worlds, given), effect, layers)
 
     for n in sorted(members):
         # The later stages are asked only about subscriptions that the stage before has left open.
-        term = residue(terms[n], worlds) if stage in ("protocol", "session") else terms[n]
-        known = at_stage(term, stage, worlds)
+        known = at_stage(residue(terms[n], worlds) if stage in ("protocol", "session") else terms[n], stage, worlds)
         if stage == "packet" and n not in direct:
             # A packet of either direction may belong to a connection that matches.
             of_connection = either([known.open, turned(known.open, names)])
-            insert(both([either([Present("tcp"), Present("udp")]), of_connection]), ("keep", 0))
-        else:
-            insert(known.sure, ("sure", n))
-            if known.open != known.sure and known.open != FALSE:
-                insert(known.open, ("open", n))
-    root.prune()
-    sort(root, layers)
-    return root
+            for transport in ("tcp", "udp"):
+                insert(keep, both([Present(transport), of_connection]), ("keep", 0))
+            continue
+        root = roots.setdefault(n // 64, Node())
+        insert(root, known.sure, ("sure", n))
+        if known.open not in (known.sure, FALSE):
+            insert(root, known.open, ("open", n))
+    keep.prune()
+    keep.relax(MOST_EXACT, lambda tests: joined(tests, names))
+    if len(roots) <= 1:
+        roots.setdefault(0, Node()).absorb(keep)
+    elif keep.children or keep.effects:
+        roots[len(terms)] = keep
+    for root in roots.values():
+        root.prune()
+        sort(root, layers)
+    return list(roots.values())
 
 
-def _automata(root: Node, tables: Tables) -> dict[tuple[str, str, tuple[str, bool]], tuple[int, int]]:
+def _automata(roots: list[Node], tables: Tables) -> dict[tuple[str, str, tuple[str, bool]], tuple[int, int]]:
     from retina_jit.filters.automaton import build
 
     found = {}
-    for (protocol, field), patterns in emit.automata_of(root).items():
+    for (protocol, field), patterns in emit.automata_of(roots).items():
         for automaton, inside in build(patterns):
             index = tables.add(automaton)
             for bit, pattern in enumerate(inside):

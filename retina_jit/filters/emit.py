@@ -19,6 +19,8 @@ from retina_jit.filters.trie import Effect, Node
 from retina_jit.parsers.protocol import Field
 from retina_jit.state import layout
 
+MOST_PREDICATES = 40
+"""In one function: Numba's passes recurse over branches, and take more than linear time."""
 MOST_INLINE = 4
 """Ranges or texts compared one after the other; a larger set is searched in a table."""
 
@@ -83,6 +85,7 @@ class Writer:
     lines: list[str] = field(default_factory=list)
     imports: set[tuple[str, str]] = field(default_factory=set)
     helpers: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
     uses_numpy: bool = False
 
     # ------------------------------------------------------------------------------------------------------- values
@@ -156,7 +159,10 @@ class Writer:
     # --------------------------------------------------------------------------------------------------- conditions
 
     def condition(self, term: Term, known: dict[str, str], outer: str = "") -> str:
-        """Text of a term as an expression; `known` maps what has been read to the name that holds it."""
+        """Text of a term as an expression; `known` maps what has been read to the name that holds it.
+
+        What only compares columns of the row is joined bit by bit: no branches, so it is compiled and run faster.
+        """
         if isinstance(term, Truth):
             return str(term.value)
         if isinstance(term, Present):
@@ -165,9 +171,40 @@ class Writer:
             return self.test(term, known)
         if isinstance(term, Not):
             return f"not ({self.condition(term.term, known)})"
-        word = " and " if isinstance(term, And) else " or "
-        text = word.join(self.condition(t, known, word) for t in term.terms)
+        flat = all(self.plain(leaf) for leaf in leaves(term))
+        word = (" & " if flat else " and ") if isinstance(term, And) else (" | " if flat else " or ")
+        terms = term.terms
+        if not flat and len(terms) > 1 and sum(1 for _ in leaves(term)) > MOST_PREDICATES:
+            half = len(terms) // 2
+            text = word.join(self.apart(type(term)(t) if len(t) > 1 else t[0], known) for t in (terms[:half], terms[half:]))
+        else:
+            parts = [self.condition(t, known, word) for t in terms]
+            text = word.join(f"({p})" if flat and isinstance(t, Present | Test | Not) else p for p, t in zip(parts, terms))
         return f"({text})" if outer and outer != word else text
+
+    def plain(self, leaf: Present | Test) -> bool:
+        """Whether a predicate is a comparison of columns, safe and cheap also where its protocol is not there."""
+        if isinstance(leaf, Present):
+            return True
+        declared = self.names.field(leaf)
+        if not declared.column or declared.kind == "ipv6":
+            return False
+        others = complement(leaf.value, top(declared))  # type: ignore[arg-type]
+        return min(len(leaf.value), len(others)) == 1
+
+    def apart(self, term: Term, known: dict[str, str]) -> str:
+        """Text of a call to a function of its own for a term."""
+        arguments = self.arguments({known[k] for k in self.keys(term) if k in known})
+        n = len(self.parts)
+        self.parts.append("")
+        self.parts[n] = f"@kernel\ndef part_{n}({arguments}):\n    row = ROW_AT(row_at)\n    return {self.condition(term, known)}\n"
+        self.use("retina_jit.jit", "kernel")
+        return f"part_{n}({arguments})"
+
+    def arguments(self, names: Iterable[str]) -> str:
+        """What a part is given: all that stages know, and what has been read."""
+        stage = {"packet": [], "connection": ["sets"], "protocol": ["service", "sets"], "session": ["service", "session", "sets"]}
+        return ", ".join(["tables", "row_at", "layers", *stage[self.stage], *sorted(names)])
 
     def presence(self, protocol: str) -> str:
         if self.worlds.layer(protocol) == "session":
@@ -314,15 +351,53 @@ class Writer:
             declared = self.owner(key)
             if self.guaranteed(declared.protocol, context, given):
                 self.read(key, declared, indent, known)
-        for condition, child in node.children.items():
+        if not node.effects and not node.children:
+            self.lines.append(f"{indent}pass")
+        children = list(node.children.items())
+        if node.size() <= MOST_PREDICATES or len(children) == 1:
+            self.branches(children, indent, context, given, known)
+            return
+        batch: list[tuple[Term, Node]] = []
+        for n, (condition, child) in enumerate(children):
+            batch.append((condition, child))
+            following = Node(children=dict([*batch, *children[n + 1 : n + 2]])).size()
+            if n + 1 == len(children) or following > MOST_PREDICATES:
+                self.part(batch, indent, context, given, known)
+                batch = []
+
+    def branches(
+        self, children: list[tuple[Term, Node]], indent: str, context: int, given: frozenset[str], known: dict[str, str]
+    ) -> None:
+        """Write branches in place."""
+        for condition, child in children:
             self.lines.append(f"{indent}if {self.condition(condition, known)}:")
             inner, there = context, given
             if isinstance(condition, Present):
                 inner &= self.worlds.of(condition.protocol)
                 there = given | {condition.protocol}
             self.node(child, indent + "    ", inner, there, known)
-        if not node.effects and not node.children:
-            self.lines.append(f"{indent}pass")
+
+    def part(
+        self, children: list[tuple[Term, Node]], indent: str, context: int, given: frozenset[str], known: dict[str, str]
+    ) -> None:
+        """Write branches as a function of their own, and the call to it."""
+        used = self.subtree(Node(children=dict(children)))
+        arguments = self.arguments({known[k] for k in used if k in known})
+        effects = _all_effects(Node(children=dict(children)))
+        n = len(self.parts)
+        self.parts.append("")
+        outside, self.lines = self.lines, []
+        self.branches(children, "    ", context, given, known)
+        start = "".join(f"    {name} = 0\n" for name in effects)
+        body = "\n".join(self.lines)
+        self.parts[n] = f"@kernel\ndef part_{n}({arguments}):\n    row = ROW_AT(row_at)\n{start}{body}\n    return {', '.join(effects)}\n"
+        self.lines = outside
+        self.use("retina_jit.jit", "kernel")
+        if len(effects) == 1:
+            self.lines.append(f"{indent}{effects[0]} |= part_{n}({arguments})")
+            return
+        self.lines.append(f"{indent}found = part_{n}({arguments})")
+        self.lines += [f"{indent}{name} |= found[{k}]" for k, name in enumerate(effects)]
 
     def guaranteed(self, protocol: str, context: int, given: frozenset[str]) -> bool:
         if self.worlds.layer(protocol) == "link":
@@ -347,7 +422,14 @@ def _effects(effects: Iterable[Effect]) -> list[str]:
     for kind, number in effects:
         name = "keep" if kind == "keep" else f"{kind}{number // 64}"
         bits[name] = bits.get(name, 0) | (1 if kind == "keep" else 1 << number % 64)
-    return [f"{name} = 1" if name == "keep" else f"{name} |= {signed(mask)}" for name, mask in sorted(bits.items())]
+    return [f"{name} |= {signed(mask)}" for name, mask in sorted(bits.items())]
+
+
+def _all_effects(node: Node) -> list[str]:
+    names = {"keep" if kind == "keep" else f"{kind}{number // 64}" for kind, number in node.effects}
+    for child in node.children.values():
+        names.update(_all_effects(child))
+    return sorted(names)
 
 
 def _interval(value: str, low: int, high: int, largest: int) -> str:
@@ -357,7 +439,7 @@ def _interval(value: str, low: int, high: int, largest: int) -> str:
         return f"{value} <= {high}"
     if high == largest:
         return f"{value} >= {low}"
-    return f"({low} <= {value} and {value} <= {high})"
+    return f"({low} <= {value} <= {high})"
 
 
 def _wide_interval(value: str, low: int, high: int, largest: int) -> str:
@@ -377,7 +459,7 @@ def _wide_interval(value: str, low: int, high: int, largest: int) -> str:
     return f"({text})" if len(parts) > 1 else text
 
 
-def write(writer: Writer, root: Node, subscriptions: Iterable[int]) -> str:
+def write(writer: Writer, roots: list[Node], subscriptions: Iterable[int]) -> str:
     """Return the source of a stage."""
     packet = writer.stage == "packet"
     writer.use("retina_jit.jit", "entry")
@@ -387,12 +469,19 @@ def write(writer: Writer, root: Node, subscriptions: Iterable[int]) -> str:
     numbers = sorted(subscriptions)
     used = sorted({n // 64 for n in numbers})
     indent = "        " if packet else "    "
-    writer.node(root, indent, writer.worlds.all, frozenset({"frame"}), {})
+    for root in roots:
+        if root.effects or root.children:
+            writer.node(root, indent, writer.worlds.all, frozenset({"frame"}), {})
     body = writer.lines
-    keeps = any("keep = 1" in line for line in body)
+    keeps = any("keep" in _all_effects(root) for root in roots)
     head: list[str] = []
     if packet:
-        head += ["    count = 0", "    for k in range(n):", f"        row = ROW_AT(rows + {layout.PACKET.itemsize} * k)"]
+        head += ["    count = 0", "    for k in range(n):"]
+        place = f"rows + {layout.PACKET.itemsize} * k"
+        if writer.parts:
+            head += [f"        row_at = {place}", "        row = ROW_AT(row_at)"]
+        else:
+            head.append(f"        row = ROW_AT({place})")
     else:
         head.append("    row = ROW_AT(row_at)")
     head.append(f"{indent}layers = np.int64(row.layers)")
@@ -447,6 +536,8 @@ def _file(writer: Writer, lines: list[str]) -> str:
     for n, body in enumerate(writer.helpers):
         what = "matches" if "found" in body else "any"
         helpers += f"\n\n@kernel\ndef {what}_{n}(tables, session, sets):\n{body}"
+    # A part stands behind those that it calls.
+    helpers += "".join(f"\n\n{part}" for part in reversed(writer.parts))
     numpy = "import numpy as np\n\n" if writer.uses_numpy else ""
     return f'''"""Generated: the {writer.stage} stage of a set of subscriptions."""
 
@@ -460,7 +551,7 @@ def {writer.stage}_stage({PARAMETERS[writer.stage]}):
 ''' + "\n".join(lines) + "\n"
 
 
-def automata_of(root: Node) -> dict[tuple[str, str], list[tuple[str, bool]]]:
+def automata_of(roots: list[Node]) -> dict[tuple[str, str], list[tuple[str, bool]]]:
     """Return all patterns that a trie asks for, by field."""
     found: dict[tuple[str, str], set[tuple[str, bool]]] = {}
 
@@ -471,6 +562,7 @@ def automata_of(root: Node) -> dict[tuple[str, str], list[tuple[str, bool]]]:
                     found.setdefault((leaf.protocol, leaf.field), set()).add(leaf.value)  # type: ignore[arg-type]
             visit(child)
 
-    visit(root)
+    for root in roots:
+        visit(root)
     return {key: sorted(patterns) for key, patterns in sorted(found.items())}
 

@@ -65,3 +65,12 @@ def render_octets(value: bytes) -> str:
     if (text or not value) and text.isprintable() and "'" not in text:
         return f"'{text}'"
     return f"|{value.hex(' ').upper()}|"
+
+
+def render_texts(values: tuple[bytes, ...], negated: bool) -> str:
+    """Return operator and value for a set of texts."""
+    if len(values) == 1:
+        return f"{'!=' if negated else '='} {render_octets(values[0])}"
+    inner = ", ".join(map(render_octets, values[:MOST_SHOWN]))
+    inner += f", … {len(values)} values" if len(values) > MOST_SHOWN else ""
+    return f"{'not ' * negated}in {{{inner}}}"

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from retina_jit.errors import FilterError
 from retina_jit.filters import operators
 from retina_jit.filters.later import LATER
 from retina_jit.filters.literals import Literals, complement, family, top, union
-from retina_jit.filters.render import render_octets, render_ranges
+from retina_jit.filters.render import render_octets, render_ranges, render_texts
 from retina_jit.filters.syntax import (
     FALSE,
     TRUE,
+    And,
     FileOf,
     Group,
+    Not,
     Octets,
+    Or,
     Predicate,
     Present,
     SetOf,
@@ -56,7 +61,35 @@ def resolve(tree: Tree | None, text: str, names: Names) -> Term:
     FilterError
         An unknown name, an operator or a value that does not go with the field.
     """
-    return TRUE if tree is None else _Resolver(text, names).term(tree)
+    return TRUE if tree is None else _merge(_Resolver(text, names).term(tree), names)
+
+
+def _merge(term: Term, names: Names) -> Term:
+    """Join alternatives over one field into one set: a long list of ports or names is a single look-up."""
+    if isinstance(term, Not):
+        return negation(_merge(term.term, names))
+    if isinstance(term, And):
+        return both(_merge(t, names) for t in term.terms)
+    if not isinstance(term, Or):
+        return term
+    groups: dict[object, list[Term]] = {}
+    for part in (_merge(t, names) for t in term.terms):
+        joinable = isinstance(part, Test) and part.form in ("range", "equal") and not part.negated
+        key = (part.protocol, part.field, part.form) if joinable else part  # type: ignore[union-attr]
+        groups.setdefault(key, []).append(part)
+    return either(g[0] if len(g) == 1 else joined(g, names) for g in groups.values())
+
+
+def joined(tests: list[Any], names: Names) -> Test:
+    """Return the test that holds where one of several tests of one form and field holds."""
+    first: Test = tests[0]
+    spans = [t.span for t in tests if t.span]
+    span = Span(min(s.start for s in spans), max(s.end for s in spans)) if spans else None
+    if first.form == "range":
+        ranges = union([r for t in tests for r in t.value])
+        return replace(first, value=ranges, shown=render_ranges(names.field(first), ranges, False), span=span)
+    values = tuple(sorted({v for t in tests for v in t.value}))
+    return replace(first, value=values, shown=render_texts(values, False), span=span)
 
 
 class _Resolver:
@@ -215,12 +248,7 @@ class _Resolver:
             return Test(field.protocol, field.name, "contains", part, name != "contains", f"{name} {render_octets(part)}", span)
         values = sorted({self.literals.octets(field, item, empty=True) for item in self.literals.members(field, value)})
         negated = name in ("!=", "not in")
-        if len(values) == 1:
-            shown = f"{'!=' if negated else '='} {render_octets(values[0])}"
-        else:
-            inner = ", ".join(map(render_octets, values[:8])) + (f", … {len(values)} values" if len(values) > 8 else "")
-            shown = f"{'not ' * negated}in {{{inner}}}"
-        return Test(field.protocol, field.name, "equal", tuple(values), negated, shown, span)
+        return Test(field.protocol, field.name, "equal", tuple(values), negated, render_texts(tuple(values), negated), span)
 
 
 SHAPES = {

@@ -7,6 +7,7 @@ moved upwards: a condition falls away only where it is known to hold.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from retina_jit.filters.syntax import And, Not, Or, Present, Term, Test, Truth, both, leaves
@@ -16,8 +17,6 @@ Effect = tuple[str, int]
 
 MOST_DEPTH = 24
 """Conditions nested in generated code; what is left of a longer conjunction becomes one expression."""
-MOST_BRANCHES = 64
-"""A disjunction at the end of a conjunction becomes branches, which other subscriptions may share, up to this many."""
 
 _LAYERS = {"link": 0, "network": 1, "transport": 2, "session": 3}
 
@@ -35,7 +34,8 @@ class Node:
             if term.value:
                 self.effects.add(effect)
             return
-        if isinstance(term, Or) and len(term.terms) <= MOST_BRANCHES and depth < MOST_DEPTH:
+        if isinstance(term, Or) and depth < MOST_DEPTH:
+            # At the end of a conjunction alternatives become branches, which other subscriptions may share.
             for part in term.terms:
                 self.insert(part, effect, layers, depth)
             return
@@ -43,6 +43,43 @@ class Node:
         condition, rest = (term, []) if depth >= MOST_DEPTH else (parts[0], parts[1:])
         child = self.children.setdefault(condition, Node())
         child.insert(both(rest), effect, layers, depth + 1)
+
+    def size(self) -> int:
+        """Return the number of predicates below this node."""
+        return sum(sum(1 for _ in leaves(c)) + child.size() for c, child in self.children.items())
+
+    def absorb(self, other: Node) -> None:
+        """Take over all that another trie does."""
+        self.effects |= other.effects
+        for condition, child in other.children.items():
+            self.children.setdefault(condition, Node()).absorb(child)
+
+    def relax(self, most: int, join: Callable[[list[Test]], Term]) -> None:
+        """Ask less, so that at least the same passes: gates, and below each what its branches begin with.
+
+        Only for a test that may pass too much. Tests of one field become one test, which `join` makes.
+        """
+        if self.size() <= most:
+            return
+        children: dict[Term, Node] = {}
+        tests: dict[tuple[str, str], list[Test]] = {}
+        effects: set[Effect] = set()
+        for condition, child in self.children.items():
+            if isinstance(condition, Present):
+                children[condition] = child
+                child.relax(most, join)
+            elif isinstance(condition, Test) and condition.form == "range":
+                tests.setdefault((condition.protocol, condition.field), []).append(condition)
+                effects |= child.all_effects()
+            else:
+                children[condition] = Node(child.all_effects())
+        for group in tests.values():
+            children[join(group)] = Node(set(effects))
+        self.children = children
+
+    def all_effects(self) -> set[Effect]:
+        """Return the effects of this node and of all below it."""
+        return self.effects.union(*(child.all_effects() for child in self.children.values()))
 
     def prune(self, above: frozenset[Effect] = frozenset()) -> None:
         """Drop effects that a node above has already, and branches that are left with none."""

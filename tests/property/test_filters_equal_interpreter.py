@@ -15,7 +15,7 @@ from retina_jit.filters import FilterSpec, compile_filters
 from retina_jit.filters.interpret import evaluate
 from retina_jit.parsers.protocol import protocols
 
-PROGRAMS, EACH = 5, 30
+PROGRAMS, EACH, EXACT = 5, 30, 5
 POOL = {
     ("ipv4", "src_addr"): [0, 0x0A000001, 0x7F000001, 0xFFFFFFFF], ("ipv4", "dst_addr"): [0, 0x0A000001, 0x0A000002],
     ("ipv6", "src_addr"): [0, 1, 1 << 127], ("ipv6", "dst_addr"): [0, 1],
@@ -55,8 +55,9 @@ def connection_program(seed):
     session = [p for p in protocols().values() if p.level == "session"]
     fields += [f for p in session for f in list(p.fields.values())[:3]]
     write = Writer(seed, fields, [p.name for p in [*header, *session, *session]], POOL)
-    texts = list(_valid((write.filter() for _ in range(4 * EACH)), "connection"))
-    assert len(texts) > 64, "more than one word of subscriptions"
+    many = seed != EXACT
+    texts = list(_valid((write.filter() for _ in range(4 * EACH if many else 5)), "connection"))
+    assert (len(texts) > 64) == many, "more than one word of subscriptions"
     return Runner(compile_filters([FilterSpec(t, "connection") for t in texts]))
 
 
@@ -73,7 +74,7 @@ def test_packet_stage(seed, cases):
     assert got == want, [(runner.plan.specs[s].text, cases[n][0].hex()) for n, s in set(got) ^ set(want)]
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, 1, EXACT])
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases=st.lists(frames(), min_size=1, max_size=12))
 def test_connection_and_protocol_stage(seed, cases):
@@ -85,7 +86,8 @@ def test_connection_and_protocol_stage(seed, cases):
         facts, back = RowFacts(rows, n), RowFacts(rows, n, turned=True)
         tracked = bool(facts.present("tcp") or facts.present("udp"))
         wanted = [s for s, t in enumerate(terms) if evaluate(t, facts) is not False or evaluate(t, back) is not False]
-        assert kept[n] == (tracked and bool(wanted))
+        # With many filters the packet stage asks less, see `compile.MOST_EXACT`.
+        assert kept[n] == (tracked and bool(wanted)) or (seed != EXACT and tracked and kept[n])
         if not tracked:
             continue
         answers = {s: evaluate(t, facts) for s, t in enumerate(terms)}
