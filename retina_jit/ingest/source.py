@@ -10,9 +10,7 @@ import glob
 import mmap
 import os
 import stat
-import struct
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -23,19 +21,13 @@ import numpy as np
 from retina_jit import memory
 from retina_jit.errors import SourceError
 from retina_jit.ingest import guard
+from retina_jit.ingest.formats import WALK_PCAPNG, first_interfaces, pcap_header, walker
 from retina_jit.ingest.layout import CHUNK, INTERFACE, MAX_BLOCK, MAX_INTERFACES, REASONS, SOURCE, Reason
 from retina_jit.ingest.linktypes import describe, is_supported
+from retina_jit.ingest.mapping import maps_fast
 from retina_jit.ingest.stream import Stream, open_stream
 from retina_jit.status import Status
 
-PCAP_MAGIC = {
-    0xA1B2C3D4: (1000, 16),
-    0xA1B23C4D: (1, 16),
-    0xA1B2CD34: (1000, 24),  # "modified" pcap of old Linux patches: eight more bytes in each record header
-}
-"""Magic number: ns per fraction of a second, length of a record header."""
-
-PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
 HEAD = 1 << 16
 """How far the interfaces of a pcapng are looked for when it is opened [byte]."""
 
@@ -43,17 +35,6 @@ UNPACKED = 4 << 20
 """Decompressed at once [byte]: for each such piece the worker needs the interpreter."""
 
 BUFFER = MAX_BLOCK + 2 * UNPACKED
-
-PROBE, PROBED_FROM = 2 << 20, 8 << 20
-MAPPING_LIMIT = 20e-6
-"""Mapping costs more than reading where the page cache holds a file in small pieces (it was written or first read so):
-up to 5 times as long per packet. So of a file of at least PROBED_FROM bytes twice PROBE bytes are mapped in, and if that
-takes longer than this [s/MiB], the file is read. Both ways give the same frames."""
-
-_MADV_POPULATE_READ = 22  # Linux 5.14
-
-WALK_PCAP = "retina_jit.ingest.pcap:walk"
-WALK_PCAPNG = "retina_jit.ingest.pcapng:walk"
 
 
 class CaptureSource:
@@ -120,7 +101,7 @@ class CaptureSource:
             if stat.S_ISDIR(found.st_mode):
                 raise SourceError(f"{self.path}: is a folder; name a capture file in it, or quote a pattern such as '{self.path}/*.pcap'")
             head = os.pread(fd, 24, 0) if stat.S_ISREG(found.st_mode) else b""
-            mappable = stat.S_ISREG(found.st_mode) and guard.SUPPORTED and _walker(head) is not None
+            mappable = stat.S_ISREG(found.st_mode) and guard.SUPPORTED and walker(head) is not None
             if mappable and self._begin_map(fd, found.st_size):
                 os.close(fd)
                 return
@@ -133,7 +114,7 @@ class CaptureSource:
         """Map the file. False if it is better read, or if no guard is left for it."""
         self._fd = os.dup(fd)
         self._map = mmap.mmap(fd, size, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
-        if size >= PROBED_FROM and not _maps_fast(self._map):
+        if not maps_fast(self._map, size):
             self._map.close()
             self._map = None
             os.close(self._fd)
@@ -175,7 +156,7 @@ class CaptureSource:
     def _begin(self, head: bytes) -> None:
         """Find the format and check the link type; `head` are the first bytes."""
         words = self._words
-        unit = _walker(head[:24])
+        unit = walker(head[:24])
         if unit is None:
             if not head and self._stream is not None and self._stream.damaged:
                 raise SourceError(f"{self.name}: {self._stream.damaged}, nothing of it can be read")
@@ -186,19 +167,17 @@ class CaptureSource:
         if unit == WALK_PCAPNG:
             self._table = memory.Region(MAX_INTERFACES * INTERFACE.itemsize)
             words["interfaces"] = self._table.address
-            links = _first_interfaces(head)
+            links = first_interfaces(head)
             if links and not any(is_supported(n) for n in links):
                 raise SourceError(f"{self.name}: {describe(links[0])} is not supported{_SUPPORTED_HINT}")
             return
         if len(head) < 24:
             raise SourceError(f"{self.name}: ends within the file header, not a capture")
-        swap = head[0] == 0xA1
-        magic, _, _, _, _, _, link = struct.unpack((">" if swap else "<") + "IHHiIII", head[:24])
-        link &= 0xFFFF  # above: the length of a frame check sequence
+        swap, unit_ns, record_header, link = pcap_header(head)
         if not is_supported(link):
             raise SourceError(f"{self.name}: {describe(link)} is not supported{_SUPPORTED_HINT}")
         words["swap"] = swap
-        words["unit"], words["header"] = PCAP_MAGIC[magic]
+        words["unit"], words["header"] = unit_ns, record_header
         words["link"] = link
         words["at"] += 24
 
@@ -357,44 +336,7 @@ class CaptureSource:
         return f"<CaptureSource {self.name}: {self.frames} frames>"
 
 
-def _maps_fast(mapped: mmap.mmap) -> bool:
-    """Whether the page cache holds the file in pieces large enough for mapping to be cheap."""
-    best = 1.0
-    for at in (0, PROBE):
-        begin = time.perf_counter()
-        try:
-            mapped.madvise(_MADV_POPULATE_READ, at, PROBE)
-        except OSError:
-            return True  # an old system, nothing is known
-        best = min(best, time.perf_counter() - begin)
-    return best <= MAPPING_LIMIT * PROBE / (1 << 20)
-
-
 _SUPPORTED_HINT = ": Ethernet, raw IP, Linux cooked, BSD loopback, PPP are"
-
-
-def _walker(head: bytes) -> str | None:
-    """Return the entry that walks what begins so."""
-    if head[:4] == PCAPNG_MAGIC:
-        return WALK_PCAPNG
-    if len(head) >= 4 and (int.from_bytes(head[:4], "little") in PCAP_MAGIC or int.from_bytes(head[:4], "big") in PCAP_MAGIC):
-        return WALK_PCAP
-    return None
-
-
-def _first_interfaces(head: bytes) -> list[int]:
-    """Link types of the interfaces that a pcapng describes before its first packet, as far as `head` reaches."""
-    order = "<" if head[8:12] == b"\x4d\x3c\x2b\x1a" else ">"
-    at = 0
-    links: list[int] = []
-    while at + 12 <= len(head):
-        kind, length = struct.unpack_from(order + "II", head, at)
-        if kind in (2, 3, 6) or length < 12 or (kind == 0x0A0D0D0A and at):
-            return links
-        if kind == 1:
-            links.append(struct.unpack_from(order + "H", head, at + 8)[0])
-        at += length
-    return []
 
 
 def open_source(path: str | os.PathLike[str], *, first: int = 0) -> CaptureSource:

@@ -7,6 +7,7 @@ import gzip
 import os
 import threading
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ from traffic.capture import pcap_bytes, pcapng_bytes
 from traffic.packets import Frame, Link, ipv4, udp
 
 from retina_jit import jit, memory
-from retina_jit.ingest import guard
-from retina_jit.ingest import source as source_module
+from retina_jit.ingest import guard, mapping
 from retina_jit.ingest.source import CaptureSource, open_source
 from retina_jit.state.layout import PACKET
 from retina_jit.status import Status
@@ -27,12 +27,13 @@ FRAMES = [
     Frame(10**18 + n, Link().wrap(0x0800, ipv4(A, B, 17, udp(A, B, n % 65536, 53, bytes([n % 256]) * (n * 7 % 1400)))))
     for n in range(4000)
 ]
+_function, _address = cache(jit.function), cache(jit.address)
 _rows = memory.Region(64 * PACKET.itemsize)
 
 
 def fill(source: CaptureSource, most: int = 64) -> list[tuple[int, bytes, int]]:
     """Time, bytes and source port of the next frames."""
-    n = jit.function(f"{KERNELS}:fill_rows")(jit.address(source.walk_unit), source.address, _rows.address, most)
+    n = _function(f"{KERNELS}:fill_rows")(_address(source.walk_unit), source.address, _rows.address, most)
     rows: Any = _rows.array(PACKET, n)
     assert all(row["verdict"] == 0 for row in rows)
     return [(int(r["ts"]), ctypes.string_at(int(r["frame"]), int(r["caplen"])), int(r["src_port"])) for r in rows]
@@ -82,11 +83,11 @@ def test_plain_file_cut(tmp_path, monkeypatch, cut):
 def test_file_that_is_dear_to_map_is_read(tmp_path, monkeypatch):
     path = tmp_path / "capture"
     path.write_bytes(pcap_bytes(FRAMES, nanoseconds=True))
-    monkeypatch.setattr(source_module, "PROBED_FROM", 1 << 20)
-    monkeypatch.setattr(source_module, "PROBE", 1 << 19)
+    monkeypatch.setattr(mapping, "PROBED_FROM", 1 << 20)
+    monkeypatch.setattr(mapping, "PROBE", 1 << 19)
     answers = []
     for limit in (-1.0, 1e9):
-        monkeypatch.setattr(source_module, "MAPPING_LIMIT", limit)
+        monkeypatch.setattr(mapping, "MAPPING_LIMIT", limit)
         with open_source(path) as source:
             answers.append((source._map is not None, fill_all(source)[0] == WANT))
     assert answers == [(False, True), (guard.SUPPORTED, True)]
