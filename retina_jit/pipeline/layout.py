@@ -59,8 +59,10 @@ MOST_GROUPS = 1 << 16
 PROBE = np.dtype(
     [
         ("rejected", "i8"),  # session protocols that have said no, a bit each
-        ("length0", "i8"),
+        ("length0", "i8"),  # bytes kept of each side
         ("length1", "i8"),
+        ("lost0", "i8"),  # bytes missing before them
+        ("lost1", "i8"),
     ]
 )
 PROBE_ROOM = 488

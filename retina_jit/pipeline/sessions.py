@@ -190,6 +190,18 @@ def _ask(w, rejected, wanted, side, address, length):
     return unsure << 1
 
 
+@leaf
+def _note_probe(buffer, side, length, lost):
+    """Note that bytes were kept, and how many are missing before the first one."""
+    p = PROBE_AT(buffer)
+    if side:
+        p.length1 += length
+        p.lost1 += lost
+    else:
+        p.length0 += length
+        p.lost0 += lost
+
+
 @kernel
 def _probe(w, index, side, address, length, lost, cut, ts):
     worker = WORKER_AT(w)
@@ -207,7 +219,7 @@ def _probe(w, index, side, address, length, lost, cut, ts):
         if answer == 0:
             _unknown(w, index)
             return
-        if length > PROBE_ROOM:
+        if length > PROBE_ROOM or (cut and length):
             add(w, PROBE_GIVEN_UP, 1)
             _unknown(w, index)
             return
@@ -221,29 +233,27 @@ def _probe(w, index, side, address, length, lost, cut, ts):
         p = PROBE_AT(buffer)
         p.rejected = wanted & ~(answer >> 1)
         copy(buffer + PROBE_HEAD + side * PROBE_ROOM, address, length)
-        if side:
-            p.length1 = length
-        else:
-            p.length0 = length
+        _note_probe(buffer, side, length, lost + cut)
         return
     p = PROBE_AT(buffer)
     had = (p.length1 if side else p.length0) + 0
+    if had and lost:
+        add(w, PROBE_GIVEN_UP, 1)
+        _unknown(w, index)
+        return
     taken = min(length, PROBE_ROOM - had)
     place = buffer + PROBE_HEAD + side * PROBE_ROOM
     copy(place + had, address, taken)
-    if side:
-        p.length1 = had + taken
-    else:
-        p.length0 = had + taken
+    _note_probe(buffer, side, taken, lost)
     answer = _ask(w, p.rejected, wanted, side, place, had + taken)
     if answer & 1:
         before0, before1 = p.length0 + 0, p.length1 + 0
         if _identified(w, index, answer >> 1):
             # What was kept comes first, the originator's side before the other, then what did not fit.
             if before0:
-                _parse(w, index, 0, buffer + PROBE_HEAD, before0, 0, 0, ts)
+                _parse(w, index, 0, buffer + PROBE_HEAD, before0, p.lost0, 0, ts)
             if before1 and c.phase == PARSING:
-                _parse(w, index, 1, buffer + PROBE_HEAD + PROBE_ROOM, before1, 0, 0, ts)
+                _parse(w, index, 1, buffer + PROBE_HEAD + PROBE_ROOM, before1, p.lost1, 0, ts)
             if c.phase == PARSING and (taken < length or cut):
                 _parse(w, index, side, address + taken, length - taken, 0, cut, ts)
         elif c.phase == PROBING:
@@ -254,9 +264,11 @@ def _probe(w, index, side, address, length, lost, cut, ts):
     p.rejected |= wanted & ~(answer >> 1)
     if answer == 0:
         _unknown(w, index)
-    elif taken < length:
+    elif taken < length or (cut and had + taken):
         add(w, PROBE_GIVEN_UP, 1)
         _unknown(w, index)
+    else:
+        _note_probe(buffer, side, 0, cut)
 
 
 @kernel

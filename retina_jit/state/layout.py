@@ -73,7 +73,7 @@ INPUT = _record(
         ("direction", "i8"),  # 0 from the originator
         ("lost", "i8"),  # bytes of this direction that are missing right before these
         ("arena", "i8"),  # address of the worker's ARENA
-        ("cut", "i8"),  # 1: the packet was longer than what is captured; the rest counts as lost
+        ("cut", "i8"),  # bytes behind these that the capture does not have; a call of length 0 with them as `lost` follows
     ],
 )
 """What a session parser is given."""
