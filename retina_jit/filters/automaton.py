@@ -18,6 +18,8 @@ from retina_jit.filters.tables import signed
 MOST_STATES = 8192
 MOST_PATTERNS = 64
 """In one automaton: what is found is collected in the bits of one word."""
+MOST_WORK = 5_000_000
+"""Steps of nodes while states are found; some seconds."""
 MOST_ROUNDS = 200
 """Of the minimisation."""
 HEAD = 64
@@ -123,8 +125,12 @@ def _determine(patterns: tuple[Pattern, ...]) -> Dfa:
     order = [first]
     index = {first: 0}
     table: list[list[int]] = []
+    work = 0
     for state in order:
         row = []
+        work += state[0].bit_count()
+        if work > MOST_WORK:
+            raise TooLarge("more work than it is worth")
         for targets, more in zip(step(state[0]), from_anywhere):
             following = ((targets | more) & ~always & relevant, False)
             number = index.get(following, -1)

@@ -94,7 +94,7 @@ def check(pattern: str, as_bytes: bool, text: str, at: int) -> None:
     try:
         build([(pattern, as_bytes)])
     except _Refused as error:
-        start = at + error.at if error.at >= 0 else at
+        start = at + min(error.at, len(pattern)) if error.at >= 0 else at
         end = start + 1 if error.at >= 0 else at + len(pattern)
         raise FilterError(f"regular expression: {error.reason}", text, start, end) from None
     except TooLarge as error:

@@ -145,8 +145,10 @@ class _Resolver:
         if name in LATER.get(protocol.name, ()):
             return self.fail(f"{protocol.name}.{name} is known but not available yet", span)
         words = [*protocol.fields, *(w[4:] for w in protocol.fields if w[:4] == "src_" and f"dst_{w[4:]}" in protocol.fields)]
-        shown = ", ".join(words) if len(words) <= 12 else f"see `retina-jit fields {protocol.name}`"
-        return self.fail(f"{protocol.name} has no field {name}{_near(name, words) or f'; it has {shown}'}", span)
+        near = _near(name, words)
+        if not near:
+            near = f"; it has {', '.join(words)}" if len(words) <= 12 else f"; see `retina-jit fields {protocol.name}`"
+        return self.fail(f"{protocol.name} has no field {name}{near}", span)
 
     def either_family(self, tree: Predicate, name: str) -> Term:
         if tree.value is None:
