@@ -161,6 +161,10 @@ def translate(pattern: str) -> tuple[str, int, int]:
 @lru_cache(maxsize=4096)
 def parse_pattern(pattern: str, as_bytes: bool) -> tuple[Any, int]:
     """Return (Python's parse of a pattern, flags)."""
+    return _parse(pattern, as_bytes)
+
+
+def _parse(pattern: str, as_bytes: bool) -> tuple[Any, int]:
     python, flags, skipped = translate(pattern)
     source: str | bytes = python
     if as_bytes:
@@ -171,7 +175,7 @@ def parse_pattern(pattern: str, as_bytes: bool) -> tuple[Any, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            return reader.parse(source, flags if as_bytes else flags | re.A), flags
+            return reader.parse(source, flags), flags
     except re.error as error:
         raise _Refused(error.msg, (error.pos or 0) + skipped) from None
     except (FutureWarning, DeprecationWarning) as error:
@@ -373,19 +377,31 @@ def _split(low: int, high: int, found: list[list[tuple[int, int]]]) -> None:
 @lru_cache(maxsize=4096)
 def reference(pattern: str, as_bytes: bool) -> Any:
     """Return Python's own compiled pattern with the same meaning, for the interpreter and the tests."""
-    parsed, flags = parse_pattern(pattern, as_bytes)
-
-    def fix(value: Any) -> Any:
-        if isinstance(value, reader.SubPattern):
-            value.data = [fix(item) for item in value.data]
-        elif isinstance(value, tuple):
-            return tuple(fix(v) for v in value)
-        elif isinstance(value, list):
-            return [fix(v) for v in value]
-        elif value is code.AT_END:
-            return code.AT_END_STRING
-        return value
-
     from re import _compiler  # type: ignore[attr-defined]
 
-    return _compiler.compile(fix(parsed), flags if as_bytes else flags | re.A)
+    parsed, flags = _parse(pattern, as_bytes)
+    return _compiler.compile(_as_python(parsed), flags)
+
+
+def _as_python(value: Any) -> Any:
+    """Say in Python's terms what differs: the end of the text, and the ASCII classes."""
+    if isinstance(value, reader.SubPattern):
+        value.data = [_as_python(item) for item in value.data]
+        return value
+    if isinstance(value, list):
+        found = []
+        for item in value:
+            if isinstance(item, tuple) and item[0] is code.CATEGORY:
+                ranges = _ASCII_SETS.get(item[1])
+                if ranges is None:
+                    ranges, begin = [], 0
+                    for low, high in [*_ASCII_SETS[_NEGATIVE_SETS[item[1]]], (LAST_CODE_POINT + 1, 0)]:
+                        ranges.append((begin, low - 1))
+                        begin = high + 1
+                found += [(code.RANGE, r) for r in ranges]
+            else:
+                found.append(_as_python(item))
+        return found
+    if isinstance(value, tuple):
+        return tuple(_as_python(v) for v in value)
+    return code.AT_END_STRING if value is code.AT_END else value
