@@ -288,7 +288,7 @@ def _call(words: int) -> Any:
     return make_raw(build, f"call{words}")
 
 
-call1, call2, call3, call4, call5, call6 = (_call(n) for n in range(1, 7))
+call1, call2, call3, call4, call5, call6, call7, call8, call9 = (_call(n) for n in range(1, 10))
 """callN(address, word, ...): call the entry at an address; its result is a word."""
 
 

@@ -19,6 +19,16 @@ from retina_jit.pipeline.layout import SERVICE, SUBSCRIPTION
 from retina_jit.subscription import Subscription
 
 LEVELS = {"packet": layout.PACKET_LEVEL, "session": layout.SESSION_LEVEL, "connection": layout.CONNECTION_LEVEL, "static": layout.STATIC_LEVEL}
+FIREWALLS = {
+    "deliver": "retina_jit.delivery.write:deliver",
+    "admit": "retina_jit.pipeline.sessions:admit",
+    "feed": "retina_jit.pipeline.sessions:feed",
+    "packet_delivery": "retina_jit.pipeline.sessions:packet_delivery",
+    "segment": "retina_jit.pipeline.segments:segment",
+    "terminate": "retina_jit.pipeline.ending:terminate",
+}
+"""Entries of the pipeline that it calls by address: WORKER field -> entry."""
+
 PIPELINE = ("retina_jit.pipeline.run:run", "retina_jit.pipeline.run:finish", "retina_jit.delivery.scan:scan")
 WALKERS = ("retina_jit.ingest.pcap:walk", "retina_jit.ingest.pcapng:walk")
 STAGES = ("packet", "connection", "protocol", "session", "end")
@@ -61,7 +71,7 @@ class Program:
 
     def units(self) -> list[str]:
         """Return every entry that the program runs."""
-        units = [*PIPELINE, *WALKERS, *self.plan.units.values()]
+        units = [*PIPELINE, *FIREWALLS.values(), *WALKERS, *self.plan.units.values()]
         units += [project_unit(s, t) for s in self.subscriptions for t in s.types]
         for p in self.needed:
             units += [f"{p.module}:{entry}" for entry in ("probe", "parse", "finish", "release")]

@@ -16,7 +16,7 @@ from retina_jit.ingest.source import CaptureSource
 from retina_jit.memory import Region
 from retina_jit.pipeline.groups import GROUP_HEAD
 from retina_jit.pipeline.layout import MOST_GROUPS, WORKER
-from retina_jit.program import Program
+from retina_jit.program import FIREWALLS, Program
 from retina_jit.state.arena import ARENA
 from retina_jit.state.layout import BURST, CONNECTION, INPUT, PACKET, TRACK
 from retina_jit.state.table import TABLE
@@ -86,6 +86,8 @@ class Worker:
         w["sets"] = self._reserve(24 * words + 16).address
         w["mine"] = self._reserve(16 * words).address
         w["tables"] = p.tables.ctypes.data
+        for name, unit in FIREWALLS.items():
+            w[name] = jit.address(unit)
         for name, address in p.stages.items():
             w[f"{name}_stage"] = address
         # The worker's own copy: compiled callbacks have a state per worker.

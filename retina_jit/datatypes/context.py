@@ -9,9 +9,8 @@ import numpy as np
 from retina_jit import memory
 from retina_jit.datatypes.base import DataType, number, register, text
 from retina_jit.delivery.event import CONTEXT_AT, put_bytes
-from retina_jit.delivery.write import SUBSCRIPTION_AT
 from retina_jit.jit import entry
-from retina_jit.pipeline.counters import WORKER_AT
+from retina_jit.pipeline.access import SUBSCRIPTION_AT, WORKER_AT
 
 CORE = np.dtype([("core", "i8")])
 FILTER = np.dtype([("text", "i8")])

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from retina_jit import memory
 from retina_jit.delivery.event import CONTEXT_AT, EVENT, MAX_EVENT, SKIP
-from retina_jit.jit import external, kernel, leaf
+from retina_jit.jit import entry, external, kernel
 from retina_jit.memory import atomic_load, atomic_store, call1, call2, load64
-from retina_jit.pipeline.counters import WORKER_AT, add, counter
+from retina_jit.pipeline.access import SUBSCRIPTION_AT, WORKER_AT, add, counter, subscription_address
 from retina_jit.pipeline.layout import JIT_TIER, SUBSCRIPTION, WORKER
 
-SUBSCRIPTION_AT = memory.at(SUBSCRIPTION)
 EVENT_AT = memory.at(EVENT)
-SUBSCRIPTION_SIZE = SUBSCRIPTION.itemsize
 PROJECTS = SUBSCRIPTION.fields["project0"][1]  # type: ignore[index]
 OFFSETS = SUBSCRIPTION.fields["offset0"][1]  # type: ignore[index]
 HEAD, TAIL = WORKER.fields["head"][1], WORKER.fields["tail"][1]  # type: ignore[index]
@@ -26,12 +24,6 @@ PAUSE_US = 20
 EVENTS, EVENTS_CUT, EVENTS_LOST = counter("events"), counter("events_cut"), counter("events_lost")
 
 usleep = external("usleep", "int32", "uint32")
-
-
-@leaf
-def subscription_address(w, number):
-    """Address of a SUBSCRIPTION record."""
-    return WORKER_AT(w).subscriptions + number * SUBSCRIPTION_SIZE
 
 
 @kernel
@@ -57,7 +49,7 @@ def _head(event, size, number, ts, w):
     e.size, e.subscription, e.ts, e.worker, e.cut = size, number, ts, WORKER_AT(w).id, c.overflow
 
 
-@kernel
+@entry
 def deliver(w, number, row, ts, connection, track, session, service, end):
     """Deliver one match of subscription `number`.
 
@@ -76,7 +68,7 @@ def deliver(w, number, row, ts, connection, track, session, service, end):
             _head(event, c.cursor - event, number, ts, w)
             add(w, EVENTS, 1)
             call2(s.callback, event, s.state)
-        return
+        return 0
     least = EVENT_SIZE + s.size
     while True:
         head = worker.head + 0
@@ -84,16 +76,16 @@ def deliver(w, number, row, ts, connection, track, session, service, end):
         if room > least:
             event = worker.ring + (head & (worker.ring_size - 1))
             if _project(context, sub, event, event + min(room, MAX_EVENT)) == SKIP:
-                return
+                return 0
             # What did not fit although nothing more could ever be free is left out of the event.
             if c.overflow == 0 or room >= MAX_EVENT:
                 break
         if worker.wait == 0:
             add(w, EVENTS_LOST, 1)
-            return
+            return 0
         if atomic_load(worker.control) == ABANDON:
             add(w, EVENTS_LOST, 1)
-            return
+            return 0
         usleep(PAUSE_US)
     size = (c.cursor - event + 7) & ~7
     _head(event, size, number, ts, w)
@@ -106,3 +98,4 @@ def deliver(w, number, row, ts, connection, track, session, service, end):
         atomic_store(w + HEAD, head - place + worker.ring_size)
     else:
         atomic_store(w + HEAD, head + size)
+    return 0

@@ -7,10 +7,9 @@ what follows from the sets (parse? count? keep?) is worked out once per group.
 from __future__ import annotations
 
 from retina_jit import memory
-from retina_jit.delivery.write import SUBSCRIPTION_AT, subscription_address
 from retina_jit.jit import kernel, leaf
 from retina_jit.memory import copy, load32, load64, mix, shift_right, store32, store64, trailing_zeros
-from retina_jit.pipeline.counters import WORKER_AT, add, counter
+from retina_jit.pipeline.access import SUBSCRIPTION_AT, WORKER_AT, add, counter, subscription_address
 from retina_jit.pipeline.layout import CONNECTION_LEVEL, GROUP, MOST_GROUPS, PACKET_LEVEL, SESSION_LEVEL
 
 GROUP_AT = memory.at(GROUP)

@@ -85,6 +85,13 @@ WORKER = np.dtype(
         ("mine", "i8"),  # scratch: alive, matched of the connection at hand
         ("now", "i8"),  # latest capture time [ns]
         ("id", "i8"),
+        # -- entries of the pipeline, called by address
+        ("deliver", "i8"),
+        ("admit", "i8"),
+        ("feed", "i8"),
+        ("terminate", "i8"),
+        ("segment", "i8"),
+        ("packet_delivery", "i8"),
         # -- program
         ("tables", "i8"),
         ("packet_stage", "i8"),

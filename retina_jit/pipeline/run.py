@@ -6,14 +6,13 @@ then each packet's connection; then the timer wheel, once.
 
 from __future__ import annotations
 
-from retina_jit.delivery.write import deliver
 from retina_jit.ingest.guard import SOURCE_AT, is_gone
 from retina_jit.jit import entry, kernel
 from retina_jit.memory import atomic_load, call3, call4, load64, store64
 from retina_jit.parsers.packet.decode import decode_burst
-from retina_jit.pipeline.connections import drain, expire, packet
-from retina_jit.pipeline.counters import WORKER_AT, add, counter
-from retina_jit.pipeline.stages import PACKET_AT, PACKET_SIZE
+from retina_jit.pipeline.access import PACKET_AT, PACKET_SIZE, WORKER_AT, add, counter, deliver
+from retina_jit.pipeline.connections import packet
+from retina_jit.pipeline.expiry import drain, expire
 from retina_jit.state import timers
 from retina_jit.state.flowkey import set_key
 from retina_jit.state.layout import BURST, CONTINUE

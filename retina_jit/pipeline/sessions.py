@@ -7,13 +7,13 @@ is PROBING, bytes that decide nothing are kept (a few hundred per direction) and
 from __future__ import annotations
 
 from retina_jit import memory
-from retina_jit.jit import kernel, leaf
+from retina_jit.jit import entry, kernel, leaf
 from retina_jit.memory import call2, call3, copy, fill, shift_right
 from retina_jit.parsers.session.contract import NOT_OURS, READY, STOP
-from retina_jit.pipeline.counters import WORKER_AT, add, counter
+from retina_jit.pipeline.access import WORKER_AT, add, connection_of, counter
 from retina_jit.pipeline.groups import GROUP_AT, group_address, keep_only, load_sets
 from retina_jit.pipeline.layout import PROBE, PROBE_ROOM, PROBE_SIZE, SERVICE
-from retina_jit.pipeline.stages import protocol_stage, session_stage, settle
+from retina_jit.pipeline.stages import connection_stage, deliver_packet, protocol_stage, session_stage, settle
 from retina_jit.state.arena import allocate, release
 from retina_jit.state.layout import (
     INPUT,
@@ -23,7 +23,6 @@ from retina_jit.state.layout import (
     PROBING,
     SESSION_READY,
 )
-from retina_jit.state.table import CONNECTION_AT, record_address
 from retina_jit.status import Probe
 
 SERVICE_AT = memory.at(SERVICE)
@@ -39,12 +38,6 @@ SESSIONS, PROBE_GIVEN_UP, PARSER_REFUSED = counter("sessions"), counter("probe_g
 def service_address(w, service):
     """Address of a SERVICE record."""
     return WORKER_AT(w).services + service * SERVICE_SIZE
-
-
-@leaf
-def connection_of(w, index):
-    """The CONNECTION record at a pool index."""
-    return CONNECTION_AT(record_address(WORKER_AT(w).table, index))
 
 
 @kernel
@@ -71,9 +64,10 @@ def _wanted(w, index):
     return GROUP_AT(group_address(w, c.group)).services & transport
 
 
-@kernel
-def begin(w, index):
-    """A new connection: look for a session protocol if anybody asks, else decide at once that it has none."""
+@entry
+def admit(w, index):
+    """A new connection: who may want it? Look for a session protocol if anybody asks, else decide that it has none."""
+    connection_stage(w, index)
     c = connection_of(w, index)
     if _wanted(w, index):
         c.phase = PROBING
@@ -84,6 +78,7 @@ def begin(w, index):
             protocol_stage(w, index, 0)
             keep_only(w, 0, 0, 0)
             settle(w, index)
+    return 0
 
 
 @kernel
@@ -271,7 +266,7 @@ def _probe(w, index, side, address, length, lost, cut, ts):
         _note_probe(buffer, side, 0, cut)
 
 
-@kernel
+@entry
 def feed(w, index, side, address, length, lost, cut, ts):
     """Take payload of a connection that follows in order (`lost` bytes are missing before it).
 
@@ -282,6 +277,7 @@ def feed(w, index, side, address, length, lost, cut, ts):
         _parse(w, index, side, address, length, lost, cut, ts)
     elif c.phase == PROBING:
         _probe(w, index, side, address, length, lost, cut, ts)
+    return 0
 
 
 @kernel
@@ -295,3 +291,10 @@ def finish(w, index, ts):
             _ready(w, index, ts)
     elif c.phase == PROBING:
         _unknown(w, index)
+
+
+@entry
+def packet_delivery(w, index, row):
+    """Give one packet to the packet-level subscriptions that its connection matches."""
+    deliver_packet(w, index, row)
+    return 0

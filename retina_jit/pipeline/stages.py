@@ -6,19 +6,21 @@ two, alive and matched, while they change; `settle` then gives the connection th
 
 from __future__ import annotations
 
-from retina_jit import memory
-from retina_jit.delivery.write import SUBSCRIPTION_AT, deliver, subscription_address
 from retina_jit.jit import kernel, leaf
 from retina_jit.memory import call3, call4, call5, copy, fill, load64, shift_right, store64, trailing_zeros
-from retina_jit.pipeline.counters import WORKER_AT
+from retina_jit.pipeline.access import (
+    PACKET_AT,
+    PACKET_SIZE,
+    SUBSCRIPTION_AT,
+    WORKER_AT,
+    deliver,
+    subscription_address,
+)
 from retina_jit.pipeline.groups import intern_sets, load_sets
 from retina_jit.pipeline.layout import PACKET_LEVEL, SESSION_LEVEL, STATIC_LEVEL
 from retina_jit.state.flowkey import high_port, is_ipv6, low_port, protocol_of
-from retina_jit.state.layout import IPV4, IPV6, ORIG_IS_HIGH, PACKET, TCP, UDP
+from retina_jit.state.layout import IPV4, IPV6, ORIG_IS_HIGH, TCP, UDP
 from retina_jit.state.table import CONNECTION_AT, record_address, track_address
-
-PACKET_AT = memory.at(PACKET)
-PACKET_SIZE = PACKET.itemsize
 
 
 @kernel

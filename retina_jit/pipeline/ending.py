@@ -1,0 +1,65 @@
+"""How a connection ends."""
+
+from __future__ import annotations
+
+from retina_jit.jit import entry
+from retina_jit.memory import load64, trailing_zeros
+from retina_jit.pipeline.access import (
+    SUBSCRIPTION_AT,
+    WORKER_AT,
+    add,
+    connection_of,
+    deliver,
+    subscription_address,
+)
+from retina_jit.pipeline.groups import GROUP_AT, group_address, load_sets
+from retina_jit.pipeline.layout import CONNECTION_LEVEL
+from retina_jit.pipeline.segments import flush
+from retina_jit.pipeline.sessions import finish, release_parser
+from retina_jit.pipeline.stages import end_stage, orient
+from retina_jit.state import reassembly
+from retina_jit.state.arena import release
+from retina_jit.state.layout import CHUNKS_SIZE, DROPPED, PARSED, PARSING, PROBING, SESSION_READY
+from retina_jit.state.table import record_address, remove, track_address
+from retina_jit.state.track import SIDE_AT, side_address
+
+
+@entry
+def terminate(w, index, why):
+    """End a connection: the rest of its sessions, its connection-level subscriptions, its memory."""
+    worker = WORKER_AT(w)
+    c = connection_of(w, index)
+    if c.life != DROPPED:
+        if c.held and (c.phase == PARSING or c.phase == PROBING):
+            flush(w, index)
+        finish(w, index, c.last)
+        load_sets(w, c.group)
+        if GROUP_AT(group_address(w, c.group)).undecided:
+            end_stage(w, index)
+        connection = record_address(worker.table, index)
+        session = c.parser if c.flags & SESSION_READY and (c.phase == PARSED or c.phase == PARSING) else 0
+        for n in range(worker.words):
+            left = load64(worker.mine + 8 * (worker.words + n)) + 0
+            while left:
+                bit = trailing_zeros(left)
+                left &= left - 1
+                s = SUBSCRIPTION_AT(subscription_address(w, 64 * n + bit))
+                if s.level == CONNECTION_LEVEL:
+                    has_session = session != 0 and (s.type_services >> c.service) & 1
+                    if s.type_services == 0 or has_session:
+                        deliver(
+                            w, 64 * n + bit, orient(w, index), c.last, connection,
+                            track_address(worker.table, index), session, c.service, 1,
+                        )  # fmt: skip
+    add(w, why, 1)
+    release_parser(w, index)
+    if c.held:
+        reassembly.drop_all(c, worker.arena)
+    t = track_address(worker.table, index)
+    if t:
+        for side in range(2):
+            chunks = SIDE_AT(side_address(t, side)).chunks
+            if chunks:
+                release(worker.arena, chunks, CHUNKS_SIZE)
+    remove(worker.table, index)
+    return 0
