@@ -38,7 +38,6 @@ def read_more(source):
         s.passed += s.at - s.base
         s.at = s.base
         s.end = s.base + left
-        s.ahead = 0
     n = read(s.fd, s.end, min(CHUNK, s.limit - s.end))
     if n < 0:
         return 0

@@ -148,6 +148,7 @@ class CaptureSource:
         words["base"] = words["at"] = words["end"] = self._buffer.address
         words["limit"] = self._buffer.address + BUFFER
         words["fd"] = self._stream.plain_fd
+        words["ahead"] = 1 << 62  # what was just copied is in a cache: no prefetches
         # The header first: a live capture may wait long before its first packet.
         while words["end"] - words["base"] < 24 and self._read():
             pass
@@ -243,7 +244,7 @@ class CaptureSource:
             held[:left] = held[at - base : end - base]  # numpy copies overlapping ranges rightly
             words["passed"] += at - base
             at, end = base, base + left
-            words["at"], words["end"], words["ahead"] = at, end, 0
+            words["at"], words["end"] = at, end
         room = self._buffer.array(np.uint8, min(chunk, BUFFER - (end - base)), end - base)
         n = self._stream.readinto(room.data)
         words["end"] = end + n
