@@ -89,8 +89,8 @@ class Program:
         for n, s in enumerate(self.subscriptions):
             r = records[n]
             r["level"] = LEVELS[s.level]
-            r["tier"] = layout.JIT_TIER if s.deliver == "jit" else layout.RING_TIER
             r["direct"] = n in self.plan.direct
+            r["tier"] = self._tier(n)
             asked = filter_services[n] if filter_services is not None else self.plan.services
             r["filter_services"] = self._mask(asked)
             r["type_services"] = self._mask(s.services)
@@ -104,7 +104,7 @@ class Program:
                 r[f"project{k}"] = jit.address(project_unit(s, t))
                 r[f"offset{k}"] = self.offsets[n][k]
         self.records = records
-        self._callbacks = [_compiled_callback(s, self.offsets[n]) if s.deliver == "jit" else None for n, s in enumerate(self.subscriptions)]
+        self._callbacks = [self._compiled_callback(n) if s.deliver == "jit" else None for n, s in enumerate(self.subscriptions)]
         for n, made in enumerate(self._callbacks):
             if made is not None:
                 records[n]["callback"] = made.address
@@ -116,6 +116,22 @@ class Program:
             _describe_service(self.services[p.number], p)
         self.tables = np.array([t.ctypes.data for t in self.plan.tables] or [0], np.int64)
         self.stages = {name: jit.address(self.plan.units[name]) if name in self.plan.units else 0 for name in STAGES}
+
+    def _tier(self, n: int) -> int:
+        s = self.subscriptions[n]
+        if s.deliver != "jit":
+            return layout.RING_TIER
+        in_row = n in self.plan.direct and all(t.ROW_VIEW is not None for t in s.types)
+        return layout.ROW_TIER if in_row else layout.JIT_TIER
+
+    def _compiled_callback(self, n: int) -> jit.Entry:
+        """Compile a user's callback, in this process: it may be a closure, or live in a notebook cell."""
+        s = self.subscriptions[n]
+        if self._tier(n) == layout.ROW_TIER:
+            views = [(t.ROW_VIEW, 0) for t in s.types]
+        else:
+            views = [(t.RECORD, o) for t, o in zip(s.types, self.offsets[n], strict=True)]
+        return compile_callback(s, views)
 
     def transport_services(self, transport: str) -> int:
         """Return which needed session protocols a transport can carry, a bit each."""
@@ -143,19 +159,19 @@ def _offsets(s: Subscription) -> list[int]:
     return offsets
 
 
-def _compiled_callback(s: Subscription, offsets: Sequence[int]) -> jit.Entry:
-    """Compile a user's callback, in this process: it may be a closure, or live in a notebook cell."""
+def compile_callback(s: Subscription, views: Sequence[tuple[Any, int]]) -> jit.Entry:
+    """Wrap a user's function as an entry `callback(place, state)`; `views`: dtype and offset from `place` of each parameter."""
     import numba
 
     scope: dict[str, Any] = {"user": numba.njit(nogil=True, error_model="numpy")(s.callback)}
     arguments = []
-    for n, (t, o) in enumerate(zip(s.types, offsets, strict=True)):
-        scope[f"at{n}"] = memory.at(t.RECORD)
-        arguments.append(f"at{n}(event + {o})")
+    for n, (dtype, offset) in enumerate(views):
+        scope[f"at{n}"] = memory.at(dtype)
+        arguments.append(f"at{n}(place + {offset})")
     if s.state is not None:
         scope["state_at"] = memory.at(s.state.dtype)
         arguments.append("state_at(state)")
-    exec(f"def callback(event, state):\n    user({', '.join(arguments)})\n    return 0", scope)  # noqa: S102
+    exec(f"def callback(place, state):\n    user({', '.join(arguments)})\n    return 0", scope)  # noqa: S102
     wrapper: Callable[..., Any] = scope["callback"]
     try:
         return jit.adopt(jit.Kernel(wrapper, role="entry"), f"callback {s.name}")

@@ -36,6 +36,8 @@ class DataType:
         Entry that writes the record, "module:function".
     PROJECT_IN_PLACE : str
         The same for compiled callbacks, where it may refer to memory instead of copying it.
+    ROW_VIEW : dtype or None
+        The record's fields as they stand in a PACKET row, if they all do: compiled callbacks then get the row itself.
     SERVICE : str
         Session protocol whose parser it needs, or empty.
     TRACK : bool
@@ -48,6 +50,7 @@ class DataType:
     RECORD: ClassVar[np.dtype[Any]]
     PROJECT: ClassVar[str] = ""
     PROJECT_IN_PLACE: ClassVar[str] = ""
+    ROW_VIEW: ClassVar[np.dtype[Any] | None] = None
     SERVICE: ClassVar[str] = ""
     TRACK: ClassVar[bool] = False
 

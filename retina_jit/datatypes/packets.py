@@ -13,8 +13,23 @@ from retina_jit.delivery.event import CONTEXT_AT, SKIP, put_bytes
 from retina_jit.jit import entry
 from retina_jit.state.layout import LATER_FRAGMENT, PACKET, TCP, UDP
 
+
+def row_view(**fields: str) -> np.dtype[Any]:
+    """Return a dtype that reads columns of a PACKET row under other names."""
+    columns = {name: PACKET.fields[column] for name, column in fields.items()}  # type: ignore[index]
+    return np.dtype(
+        {
+            "names": list(columns),
+            "formats": [c[0] for c in columns.values()],
+            "offsets": [c[1] for c in columns.values()],
+            "itemsize": PACKET.itemsize,
+        }
+    )
+
+
 FRAME = np.dtype([("ts", "i8"), ("length", "u4"), ("caplen", "u4"), ("number", "i8"), ("data", "i8")])
 PAYLOAD = np.dtype([("ts", "i8"), ("length", "u4"), ("captured", "u4"), ("data", "i8")])
+FRAME_IN_ROW = row_view(ts="ts", length="length", caplen="caplen", number="number", data="frame")
 FRAME_AT, PAYLOAD_AT, PACKET_AT = memory.at(FRAME), memory.at(PAYLOAD), memory.at(PACKET)
 
 
@@ -59,6 +74,7 @@ class ZcFrame(DataType):
     RECORD = FRAME
     PROJECT = f"{__name__}:project_frame"
     PROJECT_IN_PLACE = f"{__name__}:project_frame_in_place"
+    ROW_VIEW = FRAME_IN_ROW
 
     ts = field(FRAME, "ts", "Capture time [ns since 1970].")
     length = field(FRAME, "length", "Length on the wire [byte].")

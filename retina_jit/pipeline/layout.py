@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 PACKET_LEVEL, SESSION_LEVEL, CONNECTION_LEVEL, STATIC_LEVEL, STREAMING_LEVEL = range(5)
-RING_TIER, JIT_TIER = range(2)
+RING_TIER, JIT_TIER, ROW_TIER = range(3)
+"""ROW_TIER: a compiled callback of a direct packet subscription whose data types are views of the packet row."""
 MOST_TYPES = 8
 """Data types in one subscription."""
 

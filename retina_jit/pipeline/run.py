@@ -8,11 +8,21 @@ from __future__ import annotations
 
 from retina_jit.ingest.guard import SOURCE_AT, is_gone
 from retina_jit.jit import entry, kernel
-from retina_jit.memory import atomic_load, call3, call4, load64, store64
+from retina_jit.memory import atomic_load, call2, call3, call4, load64, store64
 from retina_jit.parsers.packet.decode import decode_burst
-from retina_jit.pipeline.access import PACKET_AT, PACKET_SIZE, WORKER_AT, add, counter, deliver
+from retina_jit.pipeline.access import (
+    PACKET_AT,
+    PACKET_SIZE,
+    SUBSCRIPTION_AT,
+    WORKER_AT,
+    add,
+    counter,
+    deliver,
+    subscription_address,
+)
 from retina_jit.pipeline.connections import packet
 from retina_jit.pipeline.expiry import drain, expire
+from retina_jit.pipeline.layout import ROW_TIER
 from retina_jit.state import timers
 from retina_jit.state.flowkey import set_key
 from retina_jit.state.layout import BURST, CONTINUE
@@ -23,7 +33,7 @@ from retina_jit.status import Status
 STOPPED, SHRUNK = int(Status.STOPPED), int(Status.SHRUNK)
 MATCHED = 0x40
 """PACKET.verdict: given to a packet subscription."""
-FRAMES, BYTES, FILTERED, DELIVERED = (counter(n) for n in ("frames", "bytes", "filtered", "delivered"))
+FRAMES, BYTES, FILTERED, DELIVERED, EVENTS = (counter(n) for n in ("frames", "bytes", "filtered", "delivered", "events"))
 FAILED = 8 * (INDEX["malformed"] - 1)
 """The counters of verdicts 1 to 4 follow one another in the ledger: malformed is 1."""
 assert [INDEX[n] - INDEX["malformed"] for n in ("malformed", "truncated_header", "not_ip", "not_transport")] == [0, 1, 2, 3]
@@ -33,12 +43,20 @@ assert [INDEX[n] - INDEX["malformed"] for n in ("malformed", "truncated_header",
 def _deliver_matches(w, count):
     """Deliver what the packet stage found for packet subscriptions."""
     worker = WORKER_AT(w)
+    handed = 0
     for n in range(count):
         match = load64(worker.matches + 8 * n)
         address = worker.rows + (match >> 32) * PACKET_SIZE
         row = PACKET_AT(address)
         row.verdict |= MATCHED
-        deliver(w, match & 0xFFFFFFFF, address, row.ts, 0, 0, 0, 0, 0)
+        number = match & 0xFFFFFFFF
+        s = SUBSCRIPTION_AT(subscription_address(w, number))
+        if s.tier == ROW_TIER:
+            call2(s.callback, address, s.state)
+            handed += 1
+        else:
+            deliver(w, number, address, row.ts, 0, 0, 0, 0, 0)
+    add(w, EVENTS, handed)
 
 
 @kernel
