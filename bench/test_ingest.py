@@ -13,6 +13,7 @@ import pytest
 import workloads
 
 from retina_jit import jit, memory
+from retina_jit.ingest import guard, mapping
 from retina_jit.ingest.source import open_source
 from retina_jit.state.layout import PACKET
 
@@ -38,19 +39,30 @@ def _measure(benchmark, trace: Path, loop: str) -> None:
         with open_source(trace) as source:
             run(walk, source.address, rows.address)
             frames = source.frames
+            benchmark.extra_info["is_mapped"] = source.is_mapped
 
     benchmark.pedantic(read, rounds=ROUNDS, warmup_rounds=1)
     benchmark.extra_info["packets"] = frames
     benchmark.extra_info["ns_per_packet"] = round(benchmark.stats.stats.min * 1e9 / frames, 1)
 
 
+@pytest.fixture(params=["chosen", "mapped", "read"])
+def way(request, monkeypatch) -> str:
+    """How the file is taken in: as the product chooses, or forced."""
+    if request.param == "mapped":
+        monkeypatch.setattr(mapping, "MAPPING_LIMIT", 1e9)
+    if request.param == "read":
+        monkeypatch.setattr(guard, "SUPPORTED", False)
+    return request.param
+
+
 @pytest.mark.benchmark(group="ingest")
-def test_walk(benchmark, trace):
+def test_walk(benchmark, trace, way):
     _measure(benchmark, trace, "walk_all")
 
 
 @pytest.mark.benchmark(group="ingest")
-def test_fill(benchmark, trace):
+def test_fill(benchmark, trace, way):
     """Walk and decode, as the worker does."""
     _measure(benchmark, trace, "fill_all")
 
@@ -125,7 +137,7 @@ def test_libpcap_loop(benchmark, trace, expression):
     benchmark.pedantic(read, rounds=ROUNDS, warmup_rounds=1)
     rows = memory.Region(64 * PACKET.itemsize)
     with open_source(trace) as source:
-        frames = jit.function(f"{KERNELS}:walk_all")(jit.address(source.walk_unit), source.address, rows.address)
+        frames = jit.function(f"{KERNELS}:fill_all")(jit.address(source.walk_unit), source.address, rows.address)
     benchmark.extra_info["matched"] = total.value
     benchmark.extra_info["ns_per_packet"] = round(benchmark.stats.stats.min * 1e9 / frames, 1)
     assert total.value == frames or expression

@@ -289,6 +289,11 @@ class CaptureSource:
         return int(self._words["passed"] + self._words["at"] - self._words["base"])
 
     @property
+    def is_mapped(self) -> bool:
+        """Whether the file is mapped; else it is read in chunks."""
+        return self._map is not None
+
+    @property
     def cut(self) -> bool:
         """Whether the capture ends inside a record, or became shorter while it was read."""
         return bool(self._words["cut"])
