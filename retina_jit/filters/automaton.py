@@ -28,7 +28,7 @@ CLASSES_END = HEAD + 256
 Pattern = tuple[str, bool]
 
 
-class TooLarge(Exception):
+class TooLargeError(Exception):
     """One pattern alone has too many states."""
 
 
@@ -41,7 +41,7 @@ def _groups(patterns: tuple[Pattern, ...]) -> Iterable[tuple[Pattern, ...]]:
     if len(patterns) <= MOST_PATTERNS:
         try:
             _determine(patterns)
-        except TooLarge:
+        except TooLargeError:
             if len(patterns) == 1:
                 raise
         else:
@@ -66,7 +66,11 @@ def _closures(nfa: Nfa, *, at_start: bool, at_end: bool) -> list[int]:
         seen, todo = 1 << node, [node]
         while todo:
             n = todo.pop()
-            for other in [*nfa.empty[n], *(nfa.at_start[n] if at_start else ()), *(nfa.at_end[n] if at_end else ())]:
+            for other in [
+                *nfa.empty[n],
+                *(nfa.at_start[n] if at_start else ()),
+                *(nfa.at_end[n] if at_end else ()),
+            ]:
                 if not seen >> other & 1:
                     seen |= 1 << other
                     todo.append(other)
@@ -85,7 +89,9 @@ def _determine(patterns: tuple[Pattern, ...]) -> Dfa:
         add_pattern(nfa, pattern, number)
     sets = list({bits for moves in nfa.moves for bits, _ in moves})
     signatures: dict[tuple[int, ...], int] = {}
-    classes = [signatures.setdefault(tuple(s >> byte & 1 for s in sets), len(signatures)) for byte in range(256)]
+    classes = [
+        signatures.setdefault(tuple(s >> byte & 1 for s in sets), len(signatures)) for byte in range(256)
+    ]
     sample = [classes.index(k) for k in range(len(signatures))]
     plain = _closures(nfa, at_start=False, at_end=False)
     moves: list[list[tuple[int, int]]] = []
@@ -127,10 +133,10 @@ def _determine(patterns: tuple[Pattern, ...]) -> Dfa:
     table: list[list[int]] = []
     work = 0
     for state in order:
-        row = []
+        following_states: list[int] = []
         work += state[0].bit_count()
         if work > MOST_WORK:
-            raise TooLarge("more work than it is worth")
+            raise TooLargeError("more work than it is worth")
         for targets, more in zip(step(state[0]), from_anywhere):
             following = ((targets | more) & ~always & relevant, False)
             number = index.get(following, -1)
@@ -138,9 +144,9 @@ def _determine(patterns: tuple[Pattern, ...]) -> Dfa:
                 number = index[following] = len(order)
                 order.append(following)
                 if number >= MOST_STATES:
-                    raise TooLarge(f"more than {MOST_STATES} states")
-            row.append(number)
-        table.append(row)
+                    raise TooLargeError(f"more than {MOST_STATES} states")
+            following_states.append(number)
+        table.append(following_states)
     ends = _closures(nfa, at_start=False, at_end=True)
     both = _closures(nfa, at_start=True, at_end=True)
 
@@ -200,8 +206,19 @@ def pack(patterns: tuple[Pattern, ...]) -> np.ndarray[Any, Any]:
     says_at += -says_at % 8
     ends_at = says_at + 8 * (count - silent)
     everything = signed((1 << len(patterns)) - 1)
-    head = [shift, int(place[0]) << shift, silent << shift, ends_at, everything, steps_at, says_at, signed(says[0])]
+    head = [
+        shift,
+        int(place[0]) << shift,
+        silent << shift,
+        ends_at,
+        everything,
+        steps_at,
+        says_at,
+        signed(says[0]),
+    ]
     content = np.array(head, np.int64).tobytes() + bytes(classes) + steps.tobytes()
     content += bytes(says_at - len(content))
-    content += np.array([signed(says[n]) for n in order[silent:]] + [signed(last[n]) for n in order], np.int64).tobytes()
+    content += np.array(
+        [signed(says[n]) for n in order[silent:]] + [signed(last[n]) for n in order], np.int64
+    ).tobytes()
     return np.frombuffer(content, np.uint8)

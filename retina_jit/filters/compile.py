@@ -11,17 +11,25 @@ import numpy as np
 
 from retina_jit import jit
 from retina_jit.errors import FilterError
-from retina_jit.filters import emit, load
+from retina_jit.filters import conditions, emit, load
 from retina_jit.filters.explain import draw
 from retina_jit.filters.normalize import Worlds, gate, refuse_impossible
 from retina_jit.filters.parse import parse
 from retina_jit.filters.resolve import Names, joined, resolve
-from retina_jit.filters.split import LEVELS, STAGES, at_stage, is_direct, is_session, refuse_unknowable, residue, turned
+from retina_jit.filters.split import (
+    LEVELS,
+    STAGES,
+    at_stage,
+    is_direct,
+    is_session,
+    refuse_unknowable,
+    residue,
+    turned,
+)
 from retina_jit.filters.syntax import FALSE, Present, Term, Test, both, either, leaves, show
 from retina_jit.filters.tables import Tables
 from retina_jit.filters.trie import Effect, Node, sort
 from retina_jit.parsers.protocol import Protocol, protocols
-
 
 MOST_EXACT = 64
 """Predicates of which the packet stage asks exactly whether some connection may want a packet. With more of them it
@@ -107,10 +115,19 @@ class Plan:
         """Return the stages as text: for each its trie, then the source made of it."""
         lines = []
         for n, (spec, term) in enumerate(zip(self.specs, self.terms)):
-            lines.append(f"subscription {n}, {spec.level}{', decided per packet' if n in self.direct else ''}: {spec.text.strip() or '(everything)'}")
+            lines.append(
+                f"subscription {n}, {spec.level}{', decided per packet' if n in self.direct else ''}: {spec.text.strip() or '(everything)'}"
+            )
             lines.append(f"    {show(term)}")
         for name, stage in self.stages.items():
-            lines += ["", f"== {name} stage", "", *(line for root in stage.roots for line in draw(root)), "", stage.source.rstrip()]
+            lines += [
+                "",
+                f"== {name} stage",
+                "",
+                *(line for root in stage.roots for line in draw(root)),
+                "",
+                stage.source.rstrip(),
+            ]
         return "\n".join(lines) + "\n"
 
 
@@ -155,11 +172,17 @@ def compile_filters(specs: Sequence[FilterSpec], declared: Mapping[str, Protocol
     direct = frozenset(n for n, spec in enumerate(specs) if is_direct(terms[n], spec.level, worlds))
     followed = [n for n in range(len(terms)) if n not in direct]
     asks = {n: any(is_session(leaf, worlds) for leaf in leaves(terms[n])) for n in followed}
-    reads = {n: any(isinstance(leaf, Test) and is_session(leaf, worlds) for leaf in leaves(terms[n])) for n in followed}
-    undecided = {"protocol": frozenset(n for n in followed if asks[n]), "session": frozenset(n for n in followed if reads[n])}
+    reads = {
+        n: any(isinstance(leaf, Test) and is_session(leaf, worlds) for leaf in leaves(terms[n]))
+        for n in followed
+    }
+    undecided = {
+        "protocol": frozenset(n for n in followed if asks[n]),
+        "session": frozenset(n for n in followed if reads[n]),
+    }
     members = {"packet": range(len(terms)), "connection": followed, **undecided}
     tables, words = Tables(), -(-len(terms) // 64)
-    code = emit.Code(tables)
+    code = conditions.Code(tables)
     stages, units = {}, {}
     for stage in STAGES:
         if members[stage]:
@@ -170,15 +193,21 @@ def compile_filters(specs: Sequence[FilterSpec], declared: Mapping[str, Protocol
             units[stage] = load.unit(source, f"{stage}_stage")
     readers = {}
     for (protocol, field), index in code.index.items():
-        source = emit.reader_source(protocol, known[protocol].module, field, known[protocol].fields[field].kind)
+        source = conditions.reader_source(
+            protocol, known[protocol].module, field, known[protocol].fields[field].kind
+        )
         units[f"{protocol}.{field}"] = readers[index] = load.unit(source, "read")
-    services = tuple(frozenset(leaf.protocol for leaf in leaves(t) if is_session(leaf, worlds)) for t in terms)
+    services = tuple(
+        frozenset(leaf.protocol for leaf in leaves(t) if is_session(leaf, worlds)) for t in terms
+    )
     return Plan(
         tuple(specs), tuple(terms), stages, units, tables.arrays(), readers, direct, services, words, undecided
     )  # fmt: skip
 
 
-def _tries(stage: str, members: Any, terms: list[Term], direct: frozenset[int], names: Names, worlds: Worlds) -> list[Node]:
+def _tries(
+    stage: str, members: Any, terms: list[Term], direct: frozenset[int], names: Names, worlds: Worlds
+) -> list[Node]:
     """Merge the subscriptions into tries: one, or, if they are many, one for each 64."""
     layers = {p: worlds.layer(p) for p in names.protocols}
     roots: dict[int, Node] = {}
@@ -190,7 +219,9 @@ def _tries(stage: str, members: Any, terms: list[Term], direct: frozenset[int], 
 
     for n in sorted(members):
         # The later stages are asked only about subscriptions that the stage before has left open.
-        known = at_stage(residue(terms[n], worlds) if stage in ("protocol", "session") else terms[n], stage, worlds)
+        known = at_stage(
+            residue(terms[n], worlds) if stage in ("protocol", "session") else terms[n], stage, worlds
+        )
         if stage == "packet" and n not in direct:
             # A packet of either direction may belong to a connection that matches.
             of_connection = either([known.open, turned(known.open, names)])

@@ -58,4 +58,6 @@ def _one(test: Test, value: Any) -> bool:
     if test.form == "contains":
         return wanted in value
     pattern, as_bytes = wanted
-    return bool(reference(pattern, as_bytes).search(value if as_bytes else value.decode(errors="surrogateescape")))
+    return bool(
+        reference(pattern, as_bytes).search(value if as_bytes else value.decode(errors="surrogateescape"))
+    )

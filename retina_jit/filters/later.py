@@ -11,7 +11,9 @@ _CONN = """duration bytes packets orig_bytes resp_bytes orig_packets resp_packet
 
 LATER: dict[str, frozenset[str]] = {
     "http": frozenset(_HTTP.split()),
-    "dns": frozenset("query_domain answers nameservers additionals response transaction_id qtype response_code".split()),
+    "dns": frozenset(
+        "query_domain answers nameservers additionals response transaction_id qtype response_code".split()
+    ),
     "ssh": frozenset([w for name in _SSH.split() for w in (name, f"{name}_ctos", f"{name}_stoc")]),
     "quic": frozenset("version dcid scid sni ja4 alpn".split()),
     "conn": frozenset(_CONN.split()),

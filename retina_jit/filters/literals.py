@@ -17,7 +17,7 @@ LARGEST = (1 << 63) - 1
 
 _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]+|[0-9]+")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){4}")
-_ESCAPE = re.compile(r'\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|(.))', re.S)
+_ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|(.))", re.S)
 _PLAIN = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\", '"': '"'}
 
 SAYS = {
@@ -75,11 +75,21 @@ class Literals:
             if word.startswith("-"):
                 raise self.fail("negative numbers do not occur", span)
             near = difflib.get_close_matches(word, field.enum, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f", or one of {', '.join(field.enum)}" if field.enum else ""
+            hint = (
+                f"; did you mean {near[0]}?"
+                if near
+                else f", or one of {', '.join(field.enum)}"
+                if field.enum
+                else ""
+            )
             raise self.fail(f"{_name(field)} takes {SAYS[field.kind]}{hint}", span)
         number = int(word, 16) if word[:2].lower() == "0x" else int(word)
         if number > top(field):
-            width = "a bool is 0 or 1" if field.kind == "bool" else f"a field of {field.bits or 63} bits holds at most {top(field)}"
+            width = (
+                "a bool is 0 or 1"
+                if field.kind == "bool"
+                else f"a field of {field.bits or 63} bits holds at most {top(field)}"
+            )
             raise self.fail(f"{word} is out of range: {width}", span)
         return number
 
@@ -97,7 +107,10 @@ class Literals:
                 pass
             other = "ipv6" if width == 32 else "ipv4"
             if family(word) == other:
-                raise self.fail(f"{_name(field)} is an {name} address; this value belongs to {other}.{field.name}", value.span)
+                raise self.fail(
+                    f"{_name(field)} is an {name} address; this value belongs to {other}.{field.name}",
+                    value.span,
+                )
             raise self.fail(f"this is no {name} address", value.span) from None
 
         if ".." in value.text:
@@ -157,7 +170,9 @@ class Literals:
         try:
             lines = Path(value.path).expanduser().read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise self.fail(f"{value.path} cannot be read: {getattr(error, 'strerror', None) or error}", value.span) from None
+            raise self.fail(
+                f"{value.path} cannot be read: {getattr(error, 'strerror', None) or error}", value.span
+            ) from None
         found: list[Value] = []
         for line in lines:
             word = line.partition("#")[0].strip()

@@ -17,5 +17,5 @@ def unit(source: str, function: str) -> str:
     if not target.exists():
         scratch = target.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
         scratch.write_text(source)
-        os.replace(scratch, target)  # atomic: another process sees all of it or nothing
+        scratch.replace(target)  # atomic: another process sees all of it or nothing
     return f"{target}:{function}"

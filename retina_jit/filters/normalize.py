@@ -38,7 +38,11 @@ class Worlds:
         def parents(p: Protocol) -> set[str]:
             return {w if isinstance(w, str) else w[0].partition(".")[0] for w in p.within}
 
-        self.transports = [p.name for p in protocols.values() if p.level == "packet" and parents(p) & set(NETWORK) and p.name not in NETWORK]
+        self.transports = [
+            p.name
+            for p in protocols.values()
+            if p.level == "packet" and parents(p) & set(NETWORK) and p.name not in NETWORK
+        ]
         self.sessions = {p.name: parents(p) for p in protocols.values() if p.level == "session"}
         over = {t: parents(protocols[t]) for t in self.transports}
         combinations: list[tuple[str, ...]] = [()]
@@ -46,9 +50,11 @@ class Worlds:
             combinations.append((network,))
             for transport in (t for t in self.transports if network in over[t]):
                 combinations.append((network, transport))
-                combinations += [(network, transport, s) for s, under in self.sessions.items() if transport in under]
+                combinations += [
+                    (network, transport, s) for s, under in self.sessions.items() if transport in under
+                ]
         self.all = (1 << len(combinations)) - 1
-        bits: dict[str, int] = {name: 0 for name in [*NETWORK, *self.transports, *self.sessions]}
+        bits: dict[str, int] = dict.fromkeys([*NETWORK, *self.transports, *self.sessions], 0)
         for n, world in enumerate(combinations):
             for name in world:
                 bits[name] |= 1 << n
@@ -64,7 +70,9 @@ class Worlds:
         """Return "network", "transport", "session" or "link"."""
         if protocol in NETWORK:
             return "network"
-        return "session" if protocol in self.sessions else "transport" if protocol in self.transports else "link"
+        return (
+            "session" if protocol in self.sessions else "transport" if protocol in self.transports else "link"
+        )
 
     def innermost_first(self, names: frozenset[str]) -> list[str]:
         """Sort protocols so that what implies others comes before them; link protocols last."""
@@ -137,7 +145,10 @@ def _impossible(term: Term, around: list[Term], text: str, worlds: Worlds) -> Fi
 def _why(one: str, two: str, worlds: Worlds) -> str:
     a, b = worlds.layer(one), worlds.layer(two)
     if a == b:
-        what = {"network": "a packet has one network protocol", "transport": "a packet has one transport protocol"}
+        what = {
+            "network": "a packet has one network protocol",
+            "transport": "a packet has one transport protocol",
+        }
         return f"{one} and {two} exclude each other: {what.get(a, 'a connection has one session protocol')}; write `or`"
     inner, outer = (one, two) if a == "session" or b == "network" else (two, one)
     return f"{inner} does not run over {outer}: this can never match"

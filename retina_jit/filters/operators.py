@@ -36,13 +36,23 @@ class Operator:
 
 
 TABLE = (
-    Operator("=", ("=", "==", "eq"), NUMBERS + TEXTS, "x is v; an address with a prefix length: x lies in that network"),
+    Operator(
+        "=",
+        ("=", "==", "eq"),
+        NUMBERS + TEXTS,
+        "x is v; an address with a prefix length: x lies in that network",
+    ),
     Operator("!=", ("!=", "ne"), NUMBERS + TEXTS, "x is not v, or lies outside that network", every=True),
     Operator(">=", (">=", "ge"), ORDERED, "x is at least v"),
     Operator("<=", ("<=", "le"), ORDERED, "x is at most v"),
     Operator(">", (">", "gt"), ORDERED, "x is more than v"),
     Operator("<", ("<", "lt"), ORDERED, "x is less than v"),
-    Operator("in", ("in",), NUMBERS + TEXTS, "x lies in the range (both ends included), the network, the {set} or the set in the @file"),
+    Operator(
+        "in",
+        ("in",),
+        NUMBERS + TEXTS,
+        "x lies in the range (both ends included), the network, the {set} or the set in the @file",
+    ),
     Operator("not in", ("not in",), NUMBERS + TEXTS, "x does not lie in it", every=True),
     Operator("~", ("~", "matches"), TEXTS, "the regular expression v matches somewhere in x, as UTF-8 text"),
     Operator("~b", ("~b",), TEXTS, "the regular expression v matches somewhere in x, byte by byte"),

@@ -9,10 +9,21 @@ from typing import Any
 
 from retina_jit.errors import FilterError
 from retina_jit.filters import operators
-from retina_jit.filters.syntax import MOST_LEVELS, FileOf, Group, Octets, Predicate, Quoted, SetOf, Span, Tree, Word
+from retina_jit.filters.syntax import (
+    MOST_LEVELS,
+    FileOf,
+    Group,
+    Octets,
+    Predicate,
+    Quoted,
+    SetOf,
+    Span,
+    Tree,
+    Word,
+)
 
 
-class _TooDeep(Exception):
+class _TooDeepError(Exception):
     def __init__(self, span: Span) -> None:
         self.span = span
 
@@ -27,7 +38,7 @@ def _group(word: str, parts: list[Tree]) -> Tree:
     span = Span(parts[0].span.start, parts[-1].span.end)
     levels = 1 + max((p.levels for p in parts if isinstance(p, Group)), default=0)
     if levels > MOST_LEVELS:
-        raise _TooDeep(span)
+        raise _TooDeepError(span)
     return Group(word, tuple(parts), span, levels)
 
 
@@ -55,7 +66,13 @@ def _parser() -> Any:
             name = "".join(path.split())
             if operator is None:
                 return Predicate(name, _span(path))
-            return Predicate(name, _span(path), operators.SPELLINGS[" ".join(operator.lower().split())], _span(operator), value)
+            return Predicate(
+                name,
+                _span(path),
+                operators.SPELLINGS[" ".join(operator.lower().split())],
+                _span(operator),
+                value,
+            )
 
         def operator(self, children: list[Any]) -> Any:
             return children[0]
@@ -84,7 +101,14 @@ def _parser() -> Any:
             return children
 
     grammar = Path(__file__).with_name("grammar.lark").read_text()
-    return Lark(grammar, parser="lalr", lexer="contextual", transformer=Build(), propagate_positions=True, maybe_placeholders=False)
+    return Lark(
+        grammar,
+        parser="lalr",
+        lexer="contextual",
+        transformer=Build(),
+        propagate_positions=True,
+        maybe_placeholders=False,
+    )
 
 
 def parse(text: str) -> Tree | None:
@@ -101,24 +125,28 @@ def parse(text: str) -> Tree | None:
         tree: Tree | None = _parser().parse(text)
         return tree
     except UnexpectedCharacters as error:
-        at = error.pos_in_stream
+        at = error.pos_in_stream or 0
         raise _explain(text, at, set(error.allowed or ()), ended=False) from None
     except UnexpectedToken as error:
         ended = error.token.type == "$END"
         at = len(text) if ended else error.token.start_pos
         raise _explain(text, at, set(error.accepts or error.expected or ()), ended) from None
     except UnexpectedInput as error:
-        raise FilterError("this is no filter", text, error.pos_in_stream or 0, (error.pos_in_stream or 0) + 1) from None
+        raise FilterError(
+            "this is no filter", text, error.pos_in_stream or 0, (error.pos_in_stream or 0) + 1
+        ) from None
     except VisitError as error:
-        if isinstance(error.orig_exc, _TooDeep):
+        if isinstance(error.orig_exc, _TooDeepError):
             raise _too_deep(text, error.orig_exc) from None
         raise
-    except _TooDeep as error:
+    except _TooDeepError as error:
         raise _too_deep(text, error) from None
 
 
-def _too_deep(text: str, error: _TooDeep) -> FilterError:
-    return FilterError(f"this nests more than {MOST_LEVELS} levels deep", text, error.span.start, error.span.end)
+def _too_deep(text: str, error: _TooDeepError) -> FilterError:
+    return FilterError(
+        f"this nests more than {MOST_LEVELS} levels deep", text, error.span.start, error.span.end
+    )
 
 
 def _word_at(text: str, at: int) -> str:
@@ -140,14 +168,24 @@ def _explain(text: str, at: int, allowed: set[str], ended: bool) -> FilterError:
     if wants_value and "RBRACE" in allowed and not wants_name:
         reason = "this set has no closing }" if ended else "a set holds values, separated by commas"
     elif wants_value:
-        reason = "the value is missing" if ended else "this is no value: write a number, a range, an address, a 'string' or |bytes|"
+        reason = (
+            "the value is missing"
+            if ended
+            else "this is no value: write a number, a range, an address, a 'string' or |bytes|"
+        )
     elif wants_name:
         if ended and before:
             reason = "something is missing behind this"
         elif word == ")":
-            reason = "these parentheses are empty" if before.endswith("(") else "a predicate is missing before this"
+            reason = (
+                "these parentheses are empty"
+                if before.endswith("(")
+                else "a predicate is missing before this"
+            )
         elif word[:1].isdigit():
-            reason = "a value stands alone: write field, operator, value; for one of several values write `in {…}`"
+            reason = (
+                "a value stands alone: write field, operator, value; for one of several values write `in {…}`"
+            )
         else:
             reason = "a protocol or a field is expected here"
         start = len(before) - 1 if ended and before else start

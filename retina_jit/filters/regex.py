@@ -1,10 +1,10 @@
-"""Regular expressions: what of the syntax is taken, and the automaton with empty moves that it becomes.
+r"""Regular expressions: what of the syntax is taken, and the automaton with empty moves that it becomes.
 
 The syntax is that of Rust's `regex` as far as it needs no look-around (Retina's filters are written for it); it is read by
 Python's own reader of patterns, after a few translations. The differences from Python:
 
 - a pattern matches anywhere; `$` is the end of the text, also where the text ends in a newline;
-- \\d, \\w, \\s are the ASCII ones;
+- \d, \w, \s are the ASCII ones;
 - texts are UTF-8: `.` and negated sets take one code point (or one byte that UTF-8 never uses). With `~b`, one byte.
 """
 
@@ -52,7 +52,7 @@ _REFUSED_FORMS = re.compile(
 Ranges = list[tuple[int, int]]
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     def __init__(self, reason: str, at: int = -1) -> None:
         self.reason, self.at = reason, at
 
@@ -89,17 +89,19 @@ def check(pattern: str, as_bytes: bool, text: str, at: int) -> None:
     FilterError
         It names the construct and points at it.
     """
-    from retina_jit.filters.automaton import TooLarge, build
+    from retina_jit.filters.automaton import TooLargeError, build
 
     try:
         build([(pattern, as_bytes)])
-    except _Refused as error:
+    except _RefusedError as error:
         start = at + min(error.at, len(pattern)) if error.at >= 0 else at
         end = start + 1 if error.at >= 0 else at + len(pattern)
         raise FilterError(f"regular expression: {error.reason}", text, start, end) from None
-    except TooLarge as error:
+    except TooLargeError as error:
         hint = "" if as_bytes else ", or let `~b` compare bytes instead of UTF-8 text"
-        raise FilterError(f"regular expression: it needs {error}: shorten its repeats{hint}", text, at, at + len(pattern)) from None
+        raise FilterError(
+            f"regular expression: it needs {error}: shorten its repeats{hint}", text, at, at + len(pattern)
+        ) from None
     except RecursionError:
         raise FilterError("regular expression: it nests too deeply", text, at, at + len(pattern)) from None
 
@@ -110,7 +112,7 @@ def translate(pattern: str) -> tuple[str, int, int]:
     while m := _LEADING_FLAGS.match(pattern, skipped):
         for letter in m[1]:
             if letter in "mRU":
-                raise _Refused(f"the flag {letter} is not supported", skipped)
+                raise _RefusedError(f"the flag {letter} is not supported", skipped)
             flags |= {"i": re.I, "s": re.S, "x": re.X}.get(letter, 0)
         for letter in m[2] or "":
             flags &= ~{"i": re.I, "s": re.S, "x": re.X}.get(letter, 0)
@@ -120,12 +122,16 @@ def translate(pattern: str) -> tuple[str, int, int]:
         if pattern[n] == "\\" and n + 1 < len(pattern):
             letter = pattern[n + 1]
             if letter in "pP":
-                raise _Refused("Unicode classes are not supported", n)
+                raise _RefusedError("Unicode classes are not supported", n)
             if letter == "x" and pattern[n + 2 : n + 3] == "{":
                 end = pattern.find("}", n)
                 digits = pattern[n + 3 : end]
-                if end < 0 or not re.fullmatch("[0-9A-Fa-f]{1,6}", digits) or int(digits, 16) > LAST_CODE_POINT:
-                    raise _Refused("\\x{…} takes a code point in hex digits", n)
+                if (
+                    end < 0
+                    or not re.fullmatch("[0-9A-Fa-f]{1,6}", digits)
+                    or int(digits, 16) > LAST_CODE_POINT
+                ):
+                    raise _RefusedError("\\x{…} takes a code point in hex digits", n)
                 out.append(f"\\U{int(digits, 16):08x}")
                 n = end + 1
                 continue
@@ -136,7 +142,7 @@ def translate(pattern: str) -> tuple[str, int, int]:
             end = pattern.find(":]", n)
             name = pattern[n + 2 : end]
             if end < 0 or name not in _POSIX:
-                raise _Refused("no such class of characters", n)
+                raise _RefusedError("no such class of characters", n)
             out.append(_POSIX[name])
             n = end + 2
             continue
@@ -171,17 +177,17 @@ def _parse(pattern: str, as_bytes: bool) -> tuple[Any, int]:
         try:
             source = re.sub(r"\\U([0-9a-f]{8})", lambda m: f"\\x{int(m[1], 16):02x}", python).encode()
         except (ValueError, UnicodeEncodeError):
-            raise _Refused("this is no text") from None
+            raise _RefusedError("this is no text") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             return reader.parse(source, flags), flags
     except re.error as error:
-        raise _Refused(error.msg, (error.pos or 0) + skipped) from None
+        raise _RefusedError(error.msg, (error.pos or 0) + skipped) from None
     except (FutureWarning, DeprecationWarning) as error:
-        raise _Refused(f"{error}".lower()) from None
+        raise _RefusedError(f"{error}".lower()) from None
     except OverflowError:
-        raise _Refused("a repeat is too large") from None
+        raise _RefusedError("a repeat is too large") from None
 
 
 # --------------------------------------------------------------------------------------------------------- building
@@ -203,14 +209,14 @@ class _Builder:
 
     def node(self) -> int:
         if len(self.nfa.empty) >= self.limit:
-            raise _Refused("its repeats make it too large")
+            raise _RefusedError("its repeats make it too large")
         return self.nfa.node()
 
-    def refuse(self, what: str) -> _Refused:
+    def refuse(self, what: str) -> _RefusedError:
         for m in _REFUSED_FORMS.finditer(self.pattern):
             if m[0][0] != "[" and not (m[0][0] == "\\" and m[0][1] not in "123456789bBG"):
-                return _Refused(f"{what} is not supported", m.start())
-        return _Refused(f"{what} is not supported")
+                return _RefusedError(f"{what} is not supported", m.start())
+        return _RefusedError(f"{what} is not supported")
 
     def sequence(self, tokens: Any, at: int, flags: int) -> int:
         """Add tokens behind a node. Returns the node where they end."""
@@ -224,13 +230,15 @@ class _Builder:
         if operation is code.NOT_LITERAL:
             return self.characters(self.others(self.cased([(value, value)], flags)), at, negated=True)
         if operation is code.ANY:
-            return self.characters([(0, self.last)] if flags & re.S else self.others([(10, 10)]), at, negated=True)
+            return self.characters(
+                [(0, self.last)] if flags & re.S else self.others([(10, 10)]), at, negated=True
+            )
         if operation is code.IN:
             return self.set(value, at, flags)
         if operation is code.SUBPATTERN:
             _, added, removed, inner = value
             if added & re.M:
-                raise _Refused("the flag m is not supported")
+                raise _RefusedError("the flag m is not supported")
             return self.sequence(inner, at, (flags | added) & ~removed)
         if operation is code.BRANCH:
             end = self.node()
@@ -240,7 +248,8 @@ class _Builder:
                 self.nfa.empty[self.sequence(alternative, begin, flags)].append(end)
             return end
         if operation in (code.MAX_REPEAT, code.MIN_REPEAT):  # whether a text matches does not depend on greed
-            return self.repeat(*value, at, flags)
+            least, most, inner = value
+            return self.repeat(least, most, inner, at, flags)
         if operation is code.AT:
             return self.anchor(value, at)
         raise self.refuse(_REFUSED.get(operation, str(operation).lower()))

@@ -39,7 +39,9 @@ def render_ranges(field: Field, ranges: tuple[Interval, ...], negated: bool) -> 
     """Return the shortest operator and value for a set of numbers."""
     largest = top(field)
     others = complement(ranges, largest)
-    plain = len(ranges) == 1 and (field.kind in ("int", "bool", "ints") or ".." not in _interval(field, ranges[0]))
+    plain = len(ranges) == 1 and (
+        field.kind in ("int", "bool", "ints") or ".." not in _interval(field, ranges[0])
+    )
     if not negated and not plain and others and len(others) <= len(ranges):
         ranges, negated = others, True
     if len(ranges) == 1:

@@ -36,7 +36,14 @@ from retina_jit.filters.syntax import (
 )
 from retina_jit.parsers.protocol import Field, Protocol
 
-_EITHER_FAMILY = {"addr": "addr", "src": "src_addr", "dst": "dst_addr", "src_addr": "src_addr", "dst_addr": "dst_addr", "host": "addr"}
+_EITHER_FAMILY = {
+    "addr": "addr",
+    "src": "src_addr",
+    "dst": "dst_addr",
+    "src_addr": "src_addr",
+    "dst_addr": "dst_addr",
+    "host": "addr",
+}
 """Wireshark's `ip.addr` and its relatives: the value says which family is meant."""
 
 
@@ -45,7 +52,9 @@ class Names:
 
     def __init__(self, protocols: Mapping[str, Protocol]) -> None:
         self.protocols = protocols
-        self.spelling = {name: name for name in protocols} | {a: p.name for p in protocols.values() for a in p.aliases}
+        self.spelling = {name: name for name in protocols} | {
+            a: p.name for p in protocols.values() for a in p.aliases
+        }
         self.alias = {a: f for p in protocols.values() for f in p.fields.values() for a in f.aliases}
 
     def field(self, test: Test) -> Field:
@@ -103,7 +112,9 @@ class _Resolver:
     def term(self, tree: Tree) -> Term:
         if isinstance(tree, Group):
             parts = [self.term(part) for part in tree.parts]
-            return negation(parts[0]) if tree.word == "not" else (both if tree.word == "and" else either)(parts)
+            return (
+                negation(parts[0]) if tree.word == "not" else (both if tree.word == "and" else either)(parts)
+            )
         return self.predicate(tree)
 
     # -------------------------------------------------------------------------------------------------------- names
@@ -120,11 +131,17 @@ class _Resolver:
             raise self.unknown_protocol(head, tail, tree.path_span)
         if not tail:
             if tree.operator:
-                raise self.fail(f"{head} is a protocol: it stands alone, or a field follows: {head}.…", tree.path_span)
+                raise self.fail(
+                    f"{head} is a protocol: it stands alone, or a field follows: {head}.…", tree.path_span
+                )
             return Present(protocol.name, tree.path_span)
         if tail in protocol.fields:
             return self.comparison(tree, [protocol.fields[tail]])
-        pair = [protocol.fields[f"{side}_{tail}"] for side in ("src", "dst") if f"{side}_{tail}" in protocol.fields]
+        pair = [
+            protocol.fields[f"{side}_{tail}"]
+            for side in ("src", "dst")
+            if f"{side}_{tail}" in protocol.fields
+        ]
         if not pair and tail == "addr" and protocol.fields.keys() >= {"src", "dst"}:
             pair = [protocol.fields["src"], protocol.fields["dst"]]
         if len(pair) == 2:
@@ -144,18 +161,24 @@ class _Resolver:
     def unknown_field(self, protocol: Protocol, name: str, span: Span) -> FilterError:
         if name in LATER.get(protocol.name, ()):
             return self.fail(f"{protocol.name}.{name} is known but not available yet", span)
-        words = [*protocol.fields, *(w[4:] for w in protocol.fields if w[:4] == "src_" and f"dst_{w[4:]}" in protocol.fields)]
+        words = [
+            *protocol.fields,
+            *(w[4:] for w in protocol.fields if w[:4] == "src_" and f"dst_{w[4:]}" in protocol.fields),
+        ]
         near = _near(name, words)
         if not near:
-            near = f"; it has {', '.join(words)}" if len(words) <= 12 else f"; see `retina-jit fields {protocol.name}`"
+            near = (
+                f"; it has {', '.join(words)}"
+                if len(words) <= 12
+                else f"; see `retina-jit fields {protocol.name}`"
+            )
         return self.fail(f"{protocol.name} has no field {name}{near}", span)
 
     def either_family(self, tree: Predicate, name: str) -> Term:
         if tree.value is None:
             raise self.bare(tree, f"ip.{name}")
-        v4, v6 = (self.names.protocols[p] for p in ("ipv4", "ipv6"))
         sort: dict[str, list[Value]] = {"ipv4": [], "ipv6": []}
-        for item in self.literals.members(v4.fields["src_addr"], tree.value):
+        for item in self.literals.members(self.names.protocols["ipv4"].fields["src_addr"], tree.value):
             kind = family(item.text) if isinstance(item, Word) else ""
             if not kind:
                 raise self.fail("this is no IP address", item.span)
@@ -163,9 +186,17 @@ class _Resolver:
         found = []
         for kind, items in sort.items():
             if items:
-                value = SetOf(tuple(items), tree.value.span) if isinstance(tree.value, SetOf | FileOf) else items[0]
+                value = (
+                    SetOf(tuple(items), tree.value.span)
+                    if isinstance(tree.value, SetOf | FileOf)
+                    else items[0]
+                )
                 fields = self.names.protocols[kind].fields
-                parts = [fields[name]] if name in fields else [fields[f"{side}_{name}"] for side in ("src", "dst")]
+                parts = (
+                    [fields[name]]
+                    if name in fields
+                    else [fields[f"{side}_{name}"] for side in ("src", "dst")]
+                )
                 one = Predicate(tree.path, tree.path_span, tree.operator, tree.operator_span, value)
                 found.append(self.comparison(one, parts))
         return either(found)
@@ -186,7 +217,10 @@ class _Resolver:
         assert tree.operator_span is not None
         if first.kind not in operator.kinds:
             fit = ", ".join(f"`{o.name}`" for o in operators.TABLE if first.kind in o.kinds)
-            raise self.fail(f"`{operator.name}` does not go with {SHAPES[first.kind]}: {tree.path} takes {fit}", tree.operator_span)
+            raise self.fail(
+                f"`{operator.name}` does not go with {SHAPES[first.kind]}: {tree.path} takes {fit}",
+                tree.operator_span,
+            )
         tests = [self.test(f, operator, tree.value, tree.operator_span, tree.span) for f in fields]
         return (both if operator.every else either)(tests)
 
@@ -211,9 +245,13 @@ class _Resolver:
             return
         instead = "=" if name == "in" else "!="
         if field.kind in operators.TEXTS or isinstance(value, Octets):
-            raise self.fail(f"`{name}` takes a set: write `{name} {{…}}`, or `{instead}` for one value", value.span)
+            raise self.fail(
+                f"`{name}` takes a set: write `{name} {{…}}`, or `{instead}` for one value", value.span
+            )
         if field.kind in ("int", "ints", "bool", "mac") and ".." not in getattr(value, "text", ".."):
-            raise self.fail(f"`{name}` takes a range, a {{set}} or an @file: write `{instead}` for one value", value.span)
+            raise self.fail(
+                f"`{name}` takes a range, a {{set}} or an @file: write `{instead}` for one value", value.span
+            )
 
     def number_test(self, field: Field, name: str, value: Value, at: Span, span: Span) -> Term:
         ranges = union([self.literals.interval(field, item) for item in self.literals.members(field, value)])
@@ -228,14 +266,18 @@ class _Resolver:
         elif name == "<":
             ranges = ((0, point - 1),)
         if ranges[0][0] > ranges[0][1]:
-            raise self.fail(f"no value is {'above' if name == '>' else 'below'} {point}: this matches never", span)
+            raise self.fail(
+                f"no value is {'above' if name == '>' else 'below'} {point}: this matches never", span
+            )
         negated = name in ("!=", "not in")
         # Of a list nothing may be equal; of a number the rest of its range is the same thing, and cheaper.
         if negated and field.kind not in operators.LISTS:
             ranges, negated = complement(ranges, largest), False
             if not ranges:
                 return FALSE
-        return Test(field.protocol, field.name, "range", ranges, negated, render_ranges(field, ranges, negated), span)
+        return Test(
+            field.protocol, field.name, "range", ranges, negated, render_ranges(field, ranges, negated), span
+        )
 
     def text_test(self, field: Field, name: str, value: Value, span: Span) -> Term:
         if name in ("~", "~b"):
@@ -244,13 +286,33 @@ class _Resolver:
             pattern = self.literals.pattern(field, value)
             as_bytes = name == "~b" or field.kind == "bytes"
             check(pattern, as_bytes, self.literals.text, value.span.start + 1)
-            return Test(field.protocol, field.name, "regex", (pattern, as_bytes), False, f"{name} '{pattern}'", span)
+            return Test(
+                field.protocol, field.name, "regex", (pattern, as_bytes), False, f"{name} '{pattern}'", span
+            )
         if name in ("contains", "not contains"):
             part = self.literals.octets(field, value, empty=False)
-            return Test(field.protocol, field.name, "contains", part, name != "contains", f"{name} {render_octets(part)}", span)
-        values = sorted({self.literals.octets(field, item, empty=True) for item in self.literals.members(field, value)})
+            return Test(
+                field.protocol,
+                field.name,
+                "contains",
+                part,
+                name != "contains",
+                f"{name} {render_octets(part)}",
+                span,
+            )
+        values = sorted(
+            {self.literals.octets(field, item, empty=True) for item in self.literals.members(field, value)}
+        )
         negated = name in ("!=", "not in")
-        return Test(field.protocol, field.name, "equal", tuple(values), negated, render_texts(tuple(values), negated), span)
+        return Test(
+            field.protocol,
+            field.name,
+            "equal",
+            tuple(values),
+            negated,
+            render_texts(tuple(values), negated),
+            span,
+        )
 
 
 SHAPES = {

@@ -53,7 +53,9 @@ def refuse_unknowable(term: Term, level: str, text: str, names: Names, worlds: W
     for leaf in leaves(term):
         if is_session(leaf, worlds):
             continue
-        of_packets = leaf.protocol not in OF_A_CONNECTION if isinstance(leaf, Present) else not names.field(leaf).side
+        of_packets = (
+            leaf.protocol not in OF_A_CONNECTION if isinstance(leaf, Present) else not names.field(leaf).side
+        )
         if of_packets:
             what = leaf.protocol if isinstance(leaf, Present) else f"{leaf.protocol}.{leaf.field}"
             span = leaf.span
@@ -67,7 +69,9 @@ def refuse_unknowable(term: Term, level: str, text: str, names: Names, worlds: W
                 )
             raise FilterError(reason, text, span.start, span.end)
     if not can_be(term, worlds)[0] & (worlds.of("tcp") | worlds.of("udp")):
-        raise FilterError("this matches no connection: connections are tracked for TCP and UDP", text, 0, len(text))
+        raise FilterError(
+            "this matches no connection: connections are tracked for TCP and UDP", text, 0, len(text)
+        )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ The tree knows words and where they stand. A term knows protocols, fields and va
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as attribute
 
 MOST_LEVELS = 100
 """How deep parentheses and `not` may nest."""
@@ -114,7 +115,7 @@ class Present:
     """The protocol is there."""
 
     protocol: str
-    span: Span | None = field(default=None, compare=False)
+    span: Span | None = attribute(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,8 @@ class Test:
     form: str
     value: tuple[tuple[int, int], ...] | tuple[bytes, ...] | bytes | tuple[str, bool]
     negated: bool = False
-    shown: str = field(default="", compare=False)
-    span: Span | None = field(default=None, compare=False)
+    shown: str = attribute(default="", compare=False)
+    span: Span | None = attribute(default=None, compare=False)
 
 
 @dataclass(frozen=True)

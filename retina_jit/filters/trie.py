@@ -98,7 +98,13 @@ def _order(term: Term, layers: dict[str, str]) -> tuple[int, int, str, str, str]
     if isinstance(term, Present):
         return 0, _LAYERS[layers[term.protocol]], term.protocol, "", ""
     if isinstance(term, Test):
-        return 1 + (term.form in ("contains", "regex")), _LAYERS[layers[term.protocol]], term.protocol, term.field, term.shown
+        return (
+            1 + (term.form in ("contains", "regex")),
+            _LAYERS[layers[term.protocol]],
+            term.protocol,
+            term.field,
+            term.shown,
+        )
     if isinstance(term, Not) and isinstance(term.term, Present | Test):
         first = _order(term.term, layers)
         return 3, *first[1:]
@@ -107,6 +113,8 @@ def _order(term: Term, layers: dict[str, str]) -> tuple[int, int, str, str, str]
 
 def sort(node: Node, layers: dict[str, str]) -> None:
     """Bring the children of every node into a fixed order."""
-    node.children = dict(sorted(node.children.items(), key=lambda item: (_order(item[0], layers), repr(item[0]))))
+    node.children = dict(
+        sorted(node.children.items(), key=lambda item: (_order(item[0], layers), repr(item[0])))
+    )
     for child in node.children.values():
         sort(child, layers)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from retina_jit import jit, memory
-from retina_jit.filters import Plan
+from retina_jit.errors import FilterError
+from retina_jit.filters import FilterSpec, Plan, compile_filters
 from retina_jit.jit import cache_dir
 from retina_jit.parsers.protocol import Field, protocols
 from retina_jit.state import layout
@@ -86,6 +87,15 @@ class Runner:
 
 def _members(words: Any) -> set[int]:
     return {64 * w + bit for w, word in enumerate(words) for bit in range(64) if int(word) >> bit & 1}
+
+
+def refusal(text: str, level: str) -> FilterError | None:
+    """The error that a filter ends in, or None."""
+    try:
+        compile_filters([FilterSpec(text, level)])
+    except FilterError as error:
+        return error
+    return None
 
 
 # ------------------------------------------------------------------------------------------------------------- facts

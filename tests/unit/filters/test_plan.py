@@ -1,0 +1,91 @@
+"""What a plan says: which stages exist, who is decided where, what is refused for a level."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from support.filters import Runner
+
+from retina_jit.errors import FilterError
+from retina_jit.filters import FilterSpec, compile_filters
+
+
+@pytest.mark.parametrize(
+    ("specs", "stages", "direct", "services"),
+    [
+        ([], [], set(), set()),
+        ([("tcp", "packet")], ["packet"], {0}, set()),
+        ([("", "packet")], ["packet"], {0}, set()),
+        ([("tcp", "connection")], ["packet", "connection"], set(), set()),
+        ([("", "session")], ["packet", "connection"], set(), set()),
+        ([("tls", "connection")], ["packet", "connection", "protocol"], set(), {"tls"}),
+        ([("tls.sni = 'x'", "static")], ["packet", "connection", "protocol", "session"], set(), {"tls"}),
+        ([("tcp.syn", "packet"), ("tls", "packet")], ["packet", "connection", "protocol"], {0}, {"tls"}),
+    ],
+)
+def test_stages(specs, stages, direct, services):
+    plan = compile_filters([FilterSpec(*s) for s in specs])
+    assert list(plan.stages) == stages
+    assert [u for u in plan.units if "." not in u] == stages
+    assert plan.direct == direct
+    assert plan.services == services
+    assert plan.words == -(-len(specs) // 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "reason"),
+    [
+        ("tcp.syn = 1", "connection", "tcp.syn is known of single packets only"),
+        ("ipv4.time_to_live > 3", "session", "ipv4.time_to_live is known of single packets only"),
+        ("vlan", "connection", "vlan is known of single packets only"),
+        ("frame.len > 3 and tls", "packet", "combined packet and session predicates"),
+        ("not ipv4 and not ipv6", "connection", ""),
+        ("icmp", "connection", "icmp is known of single packets only"),
+        ("not tcp and not udp", "connection", "connections are tracked for TCP and UDP"),
+        ("tcp", "flow", "there is no level 'flow'"),
+    ],
+)
+def test_refused_for_a_level(text, level, reason):
+    with pytest.raises(FilterError, match=reason or "tracked"):
+        compile_filters([FilterSpec(text, level)])
+
+
+def test_another_literal_needs_no_compilation():
+    one = compile_filters([FilterSpec("tls.sni contains 'netflix' or tls.sni ~ 'x'", "session")])
+    two = compile_filters([FilterSpec("tls.sni contains 'youtube' or tls.sni ~ 'a+b'", "session")])
+    assert one.units == two.units
+    assert [t.tobytes() for t in one.data] != [t.tobytes() for t in two.data]
+
+
+def test_the_same_filters_give_the_same_units():
+    specs = [FilterSpec("tcp.port = 80 and ipv4", "packet"), FilterSpec("tls.sni ~ 'x' or not tls", "connection")]
+    assert compile_filters(specs).units == compile_filters(specs).units
+
+
+@pytest.mark.parametrize("level", ["packet", "connection"])
+def test_twenty_factors_do_not_explode(level):
+    text = " and ".join(f"(tcp.src_port = {n} or ipv4.src_addr = 10.0.0.{n})" for n in range(20))
+    begin = time.thread_time()
+    plan = compile_filters([FilterSpec(text, level)])
+    assert time.thread_time() - begin < 1
+    assert sum(len(stage.source) for stage in plan.stages.values()) < 20_000
+
+
+def test_long_lists_become_tables():
+    ports = compile_filters([FilterSpec(" or ".join(f"tcp.port = {n}" for n in range(0, 4000, 2)), "packet")])
+    assert ports.stages["packet"].source.count("\n") < 50
+    assert Runner(ports).plan is ports
+
+
+def test_a_set_in_a_file(tmp_path):
+    file = tmp_path / "names.txt"
+    file.write_text("# names\nexample.com\n\nexample.org  # with a comment\n")
+    plan = compile_filters([FilterSpec(f"tls.sni in @{file}", "session")])
+    assert plan.terms[0].value == (b"example.com", b"example.org")
+    file.write_text("10.0.0.0/8\n2001:db8::/32\n")
+    both = compile_filters([FilterSpec(f"ip.src in @'{file}'", "packet")])
+    assert {t.protocol for t in both.terms[0].terms} == {"ipv4", "ipv6"}
+    file.write_text("# nothing\n")
+    with pytest.raises(FilterError, match="holds no value"):
+        compile_filters([FilterSpec(f"tls.sni in @{file}", "session")])
