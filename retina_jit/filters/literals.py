@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -94,24 +95,19 @@ class Literals:
         return number
 
     def _network(self, field: Field, value: Word) -> Interval:
-        kind = IPv4Address if field.kind == "ipv4" else IPv6Address
         width = 32 if field.kind == "ipv4" else 128
         name = "IPv4" if width == 32 else "IPv6"
 
         def address(word: str) -> int:
-            try:
-                if "%" in word:
-                    raise ValueError
-                return int(kind(word))
-            except ValueError:
-                pass
-            other = "ipv6" if width == 32 else "ipv4"
-            if family(word) == other:
+            found, number = _address(word)
+            if found == field.kind:
+                return number
+            if found:
                 raise self.fail(
-                    f"{_name(field)} is an {name} address; this value belongs to {other}.{field.name}",
+                    f"{_name(field)} is an {name} address; this value belongs to {found}.{field.name}",
                     value.span,
                 )
-            raise self.fail(f"this is no {name} address", value.span) from None
+            raise self.fail(f"this is no {name} address", value.span)
 
         if ".." in value.text:
             low, high = (address(part) for part in value.text.split("..", 1))
@@ -202,16 +198,21 @@ def _unescape(text: str) -> list[bytes]:
     return [*found, text[at:].encode()]
 
 
+@lru_cache(maxsize=1 << 18)
+def _address(word: str) -> tuple[str, int]:
+    """Return (family or "", number): a list of addresses is read once, though it is asked for both sides."""
+    for name, kind in (("ipv6", IPv6Address),) if ":" in word else (("ipv4", IPv4Address),):
+        try:
+            if "%" not in word:
+                return name, int(kind(word))
+        except ValueError:
+            pass
+    return "", 0
+
+
 def family(word: str) -> str:
     """Return "ipv4", "ipv6" or, if this is no address, ""."""
-    word = word.partition("/")[0].partition("..")[0]
-    for kind, made in (("ipv4", IPv4Address), ("ipv6", IPv6Address)):
-        try:
-            made(word)
-            return kind
-        except ValueError:
-            continue
-    return ""
+    return _address(word.partition("/")[0].partition("..")[0])[0]
 
 
 def top(field: Field) -> int:
