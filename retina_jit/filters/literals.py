@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+import socket
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from retina_jit.errors import FilterError
@@ -201,13 +201,11 @@ def _unescape(text: str) -> list[bytes]:
 @lru_cache(maxsize=1 << 18)
 def _address(word: str) -> tuple[str, int]:
     """Return (family or "", number): a list of addresses is read once, though it is asked for both sides."""
-    for name, kind in (("ipv6", IPv6Address),) if ":" in word else (("ipv4", IPv4Address),):
-        try:
-            if "%" not in word:
-                return name, int(kind(word))
-        except ValueError:
-            pass
-    return "", 0
+    name, form = ("ipv6", socket.AF_INET6) if ":" in word else ("ipv4", socket.AF_INET)
+    try:
+        return name, int.from_bytes(socket.inet_pton(form, word), "big")
+    except (OSError, ValueError):  # ValueError: a zero byte, or no ASCII
+        return "", 0
 
 
 def family(word: str) -> str:
