@@ -83,6 +83,9 @@ def segment(w, index, row_address, side):
         if not syn and row.payload_len == 0 and not c.flags & MIDSTREAM:
             # Behind a lost SYN/ACK, or the answer of an old connection to this SYN (RFC 9293, 3.5.1): says nothing of ours.
             return 0
+        if c.held:
+            # Of an attempt with other numbers, which nobody has answered.
+            reassembly.drop_side(c, side, worker.arena)
         reassembly.set_next(c, side, seq)
     if row.payload_len == 0:
         return 0

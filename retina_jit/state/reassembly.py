@@ -205,13 +205,19 @@ def drop_segment(segment, arena):
 
 
 @kernel
+def drop_side(c, side, arena):
+    """Give back what is held of one side."""
+    at = held_of(c, side)
+    while at:
+        following = SEGMENT_AT(at).following + 0
+        drop_segment(at, arena)
+        c.held -= 1
+        at = following
+    _set_held(c, side, 0)
+
+
+@kernel
 def drop_all(c, arena):
     """Give back everything that is held, both sides."""
-    for side in range(2):
-        at = held_of(c, side)
-        while at:
-            following = SEGMENT_AT(at).following + 0
-            drop_segment(at, arena)
-            at = following
-        _set_held(c, side, 0)
-    c.held = 0
+    drop_side(c, 0, arena)
+    drop_side(c, 1, arena)

@@ -1,0 +1,191 @@
+"""Connection tracking, TCP life, counters and reassembly against the plain tracker, on seeded traffic mixes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from oracle.tracker import Settings, Tracker
+from support import streams
+from support.mixes import faithful, mix
+from support.running import MemoryFile, check, collect, config, run_frames, runtime
+from traffic import Frame, pcap_bytes
+
+from retina_jit.datatypes import ConnRecord, FiveTuple
+from retina_jit.stats import COUNTERS
+from retina_jit.subscription import Subscription
+
+PER_RUN = 100
+
+
+def flow(f: Any) -> dict[str, Any]:
+    return {
+        **f.to_dict(),
+        "data_start": f.data_start,
+        "chunks": f.chunks,
+        "gaps": f.gaps,
+    }
+
+
+def ends(t: FiveTuple) -> tuple[Any, ...]:
+    return t.orig_addr, t.orig_port, t.resp_addr, t.resp_port, t.proto
+
+
+def record(c: ConnRecord) -> dict[str, Any]:
+    return {
+        "five_tuple": ends(c.five_tuple),
+        "first_seen_ts": c.first_seen_ts,
+        "second_seen_ts": c.second_seen_ts,
+        "last_seen_ts": c.last_seen_ts,
+        "max_inactivity": c.max_inactivity,
+        "history": c.history,
+        "lost_bytes": c.lost_bytes,
+        "orig": flow(c.orig),
+        "resp": flow(c.resp),
+    }
+
+
+def key(ends_: tuple[Any, ...]) -> Any:
+    return frozenset((ends_[:2], ends_[2:4])), ends_[4]
+
+
+def grouped(items: list[tuple[Any, Any]]) -> dict[Any, list[Any]]:
+    out = defaultdict(list)
+    for k, v in items:
+        out[k].append(v)
+    return dict(out)
+
+
+def run(frames: list[Frame], s: Settings, **more: Any) -> tuple[list[dict[str, Any]], list[tuple[Any, Any]], dict[str, int]]:
+    """Records, (five-tuple, what the parser saw) pairs, counters."""
+    subscription, records = collect("ConnRecord")
+    subscriptions, seen = [subscription], []
+    if s.parse:
+        subscriptions.append(Subscription("", (streams.StreamLog, FiveTuple), lambda log, t: seen.append((ends(t), log.tokens()))))
+    conntrack = {
+        "tcp_establish_timeout": s.tcp_establish, "tcp_inactivity_timeout": s.tcp_inactivity, "udp_inactivity_timeout": s.udp_inactivity,
+        "tcp_close_timeout": s.tcp_close, "midstream": s.midstream, "max_out_of_order": s.most_held,
+    }  # fmt: skip
+    with MemoryFile(pcap_bytes(frames, nanoseconds=True)) as path:
+        made = runtime(subscriptions, [path], config(**conntrack, **more))
+        if s.parse:
+            streams.install(made.program)
+        result = made.run()
+    check(result)
+    return [record(c) for c in records], seen, result.counters
+
+
+def compare(frames: list[Frame], s: Settings, **more: Any) -> None:
+    records, seen, counters = run(frames, s, **more)
+    oracle = Tracker(s)
+    for f in frames:
+        oracle.frame(f.ts_ns, f.data, f.length)
+    wanted = oracle.finish()
+    want = grouped([(key(r["five_tuple"]), r) for r in (c.result() for c in wanted)])
+    got = grouped([(key(r["five_tuple"]), r) for r in records])
+    assert got.keys() == want.keys()
+    for k in want:
+        assert got[k] == want[k], (k, difference(got[k], want[k]))
+    if s.parse:
+        wanted_streams = grouped([(key(r["five_tuple"]), c.tokens) for c in wanted if any(c.tokens) and c.phase == "parsing" for r in (c.result(),)])
+        assert grouped([(key(e), t) for e, t in seen]) == wanted_streams
+    told = {name: counters[name] for name in oracle.counters if name in COUNTERS}
+    # Whether silence or the end of the input came first depends on the wheel's last tick.
+    for c in (told, oracle.counters):
+        c["ended_silent"] = c.pop("ended_expired") + c.pop("ended_drained")
+    assert told == oracle.counters
+
+
+def difference(got: Any, want: Any) -> Any:
+    """What differs, (got, wanted)."""
+    if isinstance(got, list) and isinstance(want, list) and len(got) == len(want):
+        return [difference(a, b) for a, b in zip(got, want)]
+    if isinstance(got, dict) and isinstance(want, dict):
+        return {k: difference(got.get(k), want.get(k)) for k in want if got.get(k) != want.get(k)}
+    return got, want
+
+
+def merged(mixes: list[Any]) -> list[Frame]:
+    return sorted((f for m in mixes for f in m.frames), key=lambda f: f.ts_ns)
+
+
+CASES = {
+    "default": Settings(),
+    "midstream": Settings(midstream=True),
+    "parse": Settings(parse=True),
+    "parse midstream": Settings(parse=True, midstream=True),
+    "few held": Settings(parse=True, most_held=3),
+    "one held": Settings(parse=True, most_held=1),
+    "short timeouts": Settings(tcp_establish=700, tcp_inactivity=2000, udp_inactivity=900, tcp_close=50, midstream=True, parse=True),
+    "long close": Settings(tcp_close=400_000, parse=True),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("part", range(3))
+def test_mixes_agree_with_plain_tracker(name, part):
+    s = CASES[name]
+    base = 1_000_000 * list(CASES).index(name) + 10_000 * part
+    compare(merged([mix(base + n, n, s) for n in range(PER_RUN)]), s)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.integers(0, 2**40),
+    st.builds(
+        Settings,
+        tcp_establish=st.sampled_from([1, 100, 5000]),
+        tcp_inactivity=st.sampled_from([1, 2000, 300_000]),
+        udp_inactivity=st.sampled_from([1, 60_000]),
+        tcp_close=st.sampled_from([1, 1000]),
+        midstream=st.booleans(),
+        most_held=st.sampled_from([1, 2, 5, 100]),
+        parse=st.booleans(),
+    ),
+    st.sampled_from([1, 7, 100, 1000]),
+)
+def test_any_configuration_agrees_with_plain_tracker(seed, s, resolution):
+    compare(merged([mix(seed + n, n, s) for n in range(10)]), s, timeout_resolution=resolution)
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_reassembly_gives_back_what_was_sent(part):
+    mixes = [faithful(5_000_000 + 1000 * part + n, n) for n in range(PER_RUN)]
+    s = Settings(parse=True)
+    frames = merged(mixes)
+    _, seen, counters = run(frames, s)
+    by_end = {e[:2]: t for e, t in seen}
+    for m in mixes:
+        (client, to_server, to_client) = m.sent[0]
+        if max(len(to_server), len(to_client)) < 4:
+            continue
+        got = by_end[client]
+        assert [b"".join(t) for t in got] == [to_server, to_client]
+    assert counters["holes"] == 0 and counters["overlap_inconsistent"] == 0
+    compare(frames, s)
+
+
+def test_full_table_refuses_and_counts():
+    s = Settings(midstream=True)
+    frames = merged([mix(7_000_000 + n, n, s) for n in range(40)])
+    subscription, records = collect("ConnRecord")
+    result = run_frames([subscription], frames, config(max_connections=20, midstream=True))
+    assert result.extra["live_peak"] == 20
+    assert result.counters["table_full"] > 0
+    assert result.counters["connections"] == len(records)
+    assert sum(c.total_pkts for c in records) == result.counters["tracked"]
+
+
+def test_mixes_reach_every_counter():
+    total: dict[str, int] = defaultdict(int)
+    for s in (CASES["few held"], CASES["short timeouts"]):
+        tracker = Tracker(s)
+        for f in merged([mix(n, n, s) for n in range(PER_RUN)]):
+            tracker.frame(f.ts_ns, f.data, f.length)
+        tracker.finish()
+        for name, n in tracker.counters.items():
+            total[name] += n
+    assert [name for name, n in total.items() if n == 0] == []
