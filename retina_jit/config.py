@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from retina_jit.errors import ConfigError
+from retina_jit.parsers.packet.tunnels import KINDS
 
 
 class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -59,9 +60,17 @@ class DeliveryConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """All of it."""
+    """All of it.
+
+    Attributes
+    ----------
+    decap : tuple of str
+        Tunnels to look into: names of `retina_jit.parsers.packet.tunnels.KINDS`, or "all". What is inside is tracked
+        beside the packet that carries it.
+    """
 
     conntrack: ConntrackConfig = ConntrackConfig()
+    decap: tuple[str, ...] = ()
     delivery: DeliveryConfig = DeliveryConfig()
 
     def check(self) -> RuntimeConfig:
@@ -82,7 +91,20 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ConfigError(f"delivery.on_error = {self.delivery.on_error!r}: must be 'stop' or 'continue'")
         if self.delivery.ring < 8:
             raise ConfigError(f"delivery.ring = {self.delivery.ring}: at least 8 MiB, two of the longest events")
+        self.tunnels()
         return self
+
+    def tunnels(self) -> int:
+        """Return the kinds of tunnels to look into, a bit each."""
+        chosen = 0
+        for name in self.decap:
+            if name in KINDS:
+                chosen |= 1 << KINDS.index(name)
+            elif name == "all":
+                chosen |= (1 << len(KINDS)) - 1
+            elif name != "none":
+                raise ConfigError(f"decap: no tunnel {name!r}; known: all, none, {', '.join(KINDS)}")
+        return chosen
 
 
 def load_config(path: str | Path) -> RuntimeConfig:

@@ -26,6 +26,7 @@ COUNTERS = (
     "frames",
     "bytes",
     *LEDGER,
+    "tunnelled",  # packets found in tunnels; not frames of their own
     "connections",
     "connections_tcp",
     "connections_udp",

@@ -15,10 +15,10 @@ from retina_jit.delivery.event import CONTEXT, MAX_EVENT
 from retina_jit.ingest.source import CaptureSource
 from retina_jit.memory import Region
 from retina_jit.pipeline.groups import GROUP_HEAD
-from retina_jit.pipeline.layout import MOST_GROUPS, WORKER
+from retina_jit.pipeline.layout import MOST_GROUPS, MOST_ROWS, WORKER
 from retina_jit.program import FIREWALLS, Program
 from retina_jit.state.arena import ARENA
-from retina_jit.state.layout import BURST, CONNECTION, INPUT, PACKET, TRACK
+from retina_jit.state.layout import CONNECTION, INPUT, PACKET, TRACK
 from retina_jit.state.table import TABLE
 from retina_jit.state.timers import BLOCK, PER_BLOCK, SLOTS, TIMERS
 from retina_jit.status import Status
@@ -27,6 +27,8 @@ RUN, STOP, ABANDON = range(3)
 MS = 1_000_000
 FIRST_SLOTS = 1 << 16
 FIRST_GROUP = 1
+POLL = 0.2
+"""How long to wait for input before looking at the control word again [s]."""
 
 
 def _power_of_two(n: int) -> int:
@@ -77,9 +79,9 @@ class Worker:
         w, p = self.words, self.program
         count = len(p.subscriptions)
         words = p.plan.words
-        w["rows"] = self._reserve(BURST * PACKET.itemsize).address
-        w["survivors"] = self._reserve(8 * BURST).address
-        w["matches"] = self._reserve(8 * BURST * count).address
+        w["rows"] = self._reserve(MOST_ROWS * PACKET.itemsize).address
+        w["survivors"] = self._reserve(8 * MOST_ROWS).address
+        w["matches"] = self._reserve(8 * MOST_ROWS * count).address
         w["oriented"] = self._reserve(PACKET.itemsize).address
         w["input"] = self._reserve(INPUT.itemsize).address
         w["context"] = self._reserve(CONTEXT.itemsize).address
@@ -131,7 +133,7 @@ class Worker:
         # A record may be filed again (reuse, a deadline moved forward) before its old entry is visited. A burst adds two
         # entries per packet before `rebuild` can be called.
         timers["most_entries"] = 4 * most
-        timers["most"] = SLOTS + (4 * most + 4 * BURST) // PER_BLOCK + 1
+        timers["most"] = SLOTS + (4 * most + 4 * MOST_ROWS) // PER_BLOCK + 1
         timers["blocks"] = self._reserve(BLOCK * int(timers["most"])).address
         arena_region = self._reserve(ARENA.itemsize)
         arena = arena_region.array(ARENA, 1)[0]
@@ -141,6 +143,7 @@ class Worker:
         w["table"], w["timers"], w["arena"] = table_region.address, timers_region.address, arena_region.address
         for key in ("tcp_inactivity", "udp_inactivity", "tcp_establish", "tcp_close"):
             w[key] = getattr(c, f"{key}_timeout") * MS
+        w["decap"] = self.config.tunnels()
         w["midstream"], w["most_held"] = c.midstream, c.max_out_of_order
 
     def _lay_out_ring(self) -> None:
@@ -190,6 +193,6 @@ class Worker:
     def _process(self, run: jit.Entry, source: CaptureSource) -> int:
         while True:
             status = run(self.address)
-            if status in (Status.NEED_INPUT, Status.SHRUNK) and source.refill():
+            if status in (Status.NEED_INPUT, Status.SHRUNK) and source.refill(timeout=POLL):
                 continue
             return status

@@ -15,7 +15,7 @@ import msgspec
 
 from retina_jit.cli import report
 from retina_jit.cli.main import CUT, INTERRUPTED, OK
-from retina_jit.config import ConntrackConfig, RuntimeConfig, load_config
+from retina_jit.config import RuntimeConfig, load_config
 from retina_jit.errors import ConfigError
 from retina_jit.runtime import Result, Runtime
 from retina_jit.sinks.text import FORMATS
@@ -39,8 +39,9 @@ class Options:
         """Return the configuration file's content with the options in its place."""
         base = load_config(self.config) if self.config else RuntimeConfig()
         if self.midstream:
-            conntrack = ConntrackConfig(**{**msgspec.structs.asdict(base.conntrack), "midstream": True})
-            base = RuntimeConfig(conntrack=conntrack, delivery=base.delivery)
+            base = msgspec.structs.replace(base, conntrack=msgspec.structs.replace(base.conntrack, midstream=True))
+        if self.decap != "none":
+            base = msgspec.structs.replace(base, decap=tuple(self.decap.split(",")))
         return base.check()
 
     def check(self) -> None:
@@ -49,8 +50,6 @@ class Options:
             raise ConfigError("-i: capturing from an interface is not available yet; pipe a capture in: tcpdump -i IFACE -w - | retina-jit ... -r -")
         if not self.files:
             raise ConfigError("no input: name a capture with -r FILE (- for standard input)")
-        if self.decap != "none" and not self.quiet:
-            click.echo("retina-jit: --decap: tunnels are not looked into yet", err=True)
         if self.jobs > 1 and not self.quiet:
             click.echo("retina-jit: -j: one worker is used yet", err=True)
 

@@ -23,6 +23,7 @@ from retina_jit.pipeline.groups import GROUP_AT, group_address
 from retina_jit.state import reassembly, tcp, timers, track
 from retina_jit.state.layout import (
     DROPPED,
+    INNER,
     MIDSTREAM,
     OPEN,
     ORIG_IS_HIGH,
@@ -45,14 +46,15 @@ def _create(w, row, high):
     """A packet without connection. Returns the index of a new one, or NONE after counting why not."""
     worker = WORKER_AT(w)
     is_tcp = row.layers & TCP != 0
+    one = 0 if row.layers & INNER else 1
     flags = row.tcp_flags
     opening = flags & SYN and not flags & (ACK | RST)
     if is_tcp and not opening and not worker.midstream:
-        add(w, NOT_SYN, 1)
+        add(w, NOT_SYN, one)
         return NONE
     index = insert(worker.table, row, high)
     if index == NONE:
-        add(w, TABLE_FULL, 1)
+        add(w, TABLE_FULL, one)
         return NONE
     add(w, CONNECTIONS, 1)
     add(w, CONNECTIONS_TCP if is_tcp else CONNECTIONS_UDP, 1)
@@ -83,6 +85,7 @@ def packet(w, row_address):
     row = PACKET_AT(row_address)
     high = row.direction != 0
     is_tcp = row.layers & TCP != 0
+    one = 0 if row.layers & INNER else 1
     index = find(worker.table, row, high)
     first = False
     if index != NONE:
@@ -112,9 +115,9 @@ def packet(w, row_address):
         c.flags |= OVER
         timers.file(worker.timers, worker.table, index, c.last + worker.tcp_close)
     if c.life == DROPPED:
-        add(w, UNWANTED, 1)
+        add(w, UNWANTED, one)
         return
-    add(w, TRACKED, 1)
+    add(w, TRACKED, one)
     t = track_address(worker.table, index)
     if t and GROUP_AT(group_address(w, c.group)).track:
         track.update(t, row, side, last, first, worker.arena)

@@ -41,6 +41,9 @@ SERVICE = np.dtype(
     ]
 )
 
+MOST_ROWS = 4 * 64
+"""Rows of a burst, those of packets in tunnels included."""
+
 GROUP = np.dtype(
     [
         ("hash", "i8"),
@@ -118,6 +121,7 @@ WORKER = np.dtype(
         ("udp_inactivity", "i8"),
         ("tcp_close", "i8"),
         ("midstream", "i8"),
+        ("decap", "i8"),  # kinds of tunnels to look into, a bit each
         ("most_held", "i8"),
         ("seed", "i8"),
         # -- ring

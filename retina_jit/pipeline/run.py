@@ -6,10 +6,11 @@ then each packet's connection; then the timer wheel, once.
 
 from __future__ import annotations
 
-from retina_jit.ingest.guard import SOURCE_AT, is_gone
+from retina_jit.ingest.burst import SOURCE_AT, fill
 from retina_jit.jit import entry, kernel
-from retina_jit.memory import atomic_load, call2, call3, call4, load64, store64
-from retina_jit.parsers.packet.decode import decode_burst
+from retina_jit.memory import atomic_load, call2, call4, load64, store64
+from retina_jit.parsers.packet.decode import decode
+from retina_jit.parsers.packet.tunnels import DEEPEST, inner
 from retina_jit.pipeline.access import (
     PACKET_AT,
     PACKET_SIZE,
@@ -22,18 +23,19 @@ from retina_jit.pipeline.access import (
 )
 from retina_jit.pipeline.connections import packet
 from retina_jit.pipeline.expiry import drain, expire
-from retina_jit.pipeline.layout import ROW_TIER
+from retina_jit.pipeline.layout import MOST_ROWS, ROW_TIER
 from retina_jit.state import timers
 from retina_jit.state.flowkey import set_key
-from retina_jit.state.layout import BURST, CONTINUE
+from retina_jit.state.layout import BURST, CONTINUE, INNER, NOT_TRANSPORT, PENDING
 from retina_jit.state.table import prefetch_record, prefetch_slot
 from retina_jit.stats import INDEX
 from retina_jit.status import Status
 
-STOPPED, SHRUNK = int(Status.STOPPED), int(Status.SHRUNK)
+STOPPED = int(Status.STOPPED)
 MATCHED = 0x40
 """PACKET.verdict: given to a packet subscription."""
 FRAMES, BYTES, FILTERED, DELIVERED, EVENTS = (counter(n) for n in ("frames", "bytes", "filtered", "delivered", "events"))
+TUNNELLED = counter("tunnelled")
 FAILED = 8 * (INDEX["malformed"] - 1)
 """The counters of verdicts 1 to 4 follow one another in the ledger: malformed is 1."""
 assert [INDEX[n] - INDEX["malformed"] for n in ("malformed", "truncated_header", "not_ip", "not_transport")] == [0, 1, 2, 3]
@@ -65,10 +67,14 @@ def _sort_out(w, count):
     worker = WORKER_AT(w)
     survivors = 0
     size = 0
+    frames = 0
     for n in range(count):
         address = worker.rows + n * PACKET_SIZE
         row = PACKET_AT(address)
-        size += row.length
+        # What stands in a tunnel is no frame of its own: it is not in the ledger.
+        one = 0 if row.layers & INNER else 1
+        size += row.length * one
+        frames += one
         if row.ts > worker.now:
             worker.now = row.ts
         verdict = row.verdict
@@ -78,14 +84,38 @@ def _sort_out(w, count):
             store64(worker.survivors + 8 * survivors, address)
             survivors += 1
         elif verdict & MATCHED:
-            add(w, DELIVERED, 1)
+            add(w, DELIVERED, one)
         elif verdict:
-            add(w, FAILED + 8 * verdict, 1)
+            add(w, FAILED + 8 * verdict, one)
         else:
-            add(w, FILTERED, 1)
-    add(w, FRAMES, count)
+            add(w, FILTERED, one)
+    add(w, FRAMES, frames)
+    add(w, TUNNELLED, count - frames)
     add(w, BYTES, size)
     return survivors
+
+
+@kernel
+def _open_tunnels(w, count):
+    """Add a row for each packet in a tunnel, and for those in tunnels within. Returns how many rows there are then."""
+    worker = WORKER_AT(w)
+    for n in range(count):
+        PACKET_AT(worker.rows + n * PACKET_SIZE).connection = 0
+    n = 0
+    while n < count:
+        outer = worker.rows + n * PACKET_SIZE
+        n += 1
+        depth = PACKET_AT(outer).connection + 1
+        if count < MOST_ROWS and depth <= DEEPEST:
+            made = worker.rows + count * PACKET_SIZE
+            if inner(outer, made, worker.decap):
+                verdict = decode(made)
+                if verdict == PENDING or verdict == NOT_TRANSPORT:
+                    row = PACKET_AT(made)
+                    row.layers |= INNER
+                    row.connection = depth
+                    count += 1
+    return count
 
 
 @entry
@@ -95,13 +125,11 @@ def run(w):
     while True:
         if atomic_load(worker.control):
             return STOPPED
-        count = call3(worker.walk, worker.source, worker.rows, BURST)
+        count = fill(worker.walk, worker.source, worker.rows, BURST)
         if count <= 0:
             return SOURCE_AT(worker.source).status + 0
-        decode_burst(worker.rows, count)
-        if is_gone(worker.source):
-            # What was decoded may be zeros where the file ended: forget the burst, Python sets the new end.
-            return SHRUNK
+        if worker.decap:
+            count = _open_tunnels(w, count)
         if worker.packet_stage:
             matches = call4(worker.packet_stage, worker.tables, worker.rows, count, worker.matches)
             if matches:

@@ -20,7 +20,7 @@ def _record(size: int, fields: list[tuple[str, str]]) -> np.dtype[Any]:
 
 
 # Layers found by the decoder (PACKET.layers).
-ETHERNET, VLAN, QINQ, IPV4, IPV6, TCP, UDP, ICMP, ICMPV6, FRAGMENT, LATER_FRAGMENT, MPLS, PPPOE, ARP = (1 << n for n in range(14))
+ETHERNET, VLAN, QINQ, IPV4, IPV6, TCP, UDP, ICMP, ICMPV6, FRAGMENT, LATER_FRAGMENT, MPLS, PPPOE, ARP, INNER = (1 << n for n in range(15))
 
 # What became of a frame in the first stages (PACKET.verdict).
 PENDING, MALFORMED, TRUNCATED_HEADER, NOT_IP, NOT_TRANSPORT = range(5)
