@@ -167,7 +167,7 @@ class TlsHandshake(Hellos):
     @property
     def ja3s_str(self) -> str:
         """What `ja3s_hash` is the MD5 of."""
-        if not self.has_server_hello:
+        if not self.ja3s_hash:
             return ""
         types = [n for n in numbers16(self._slice(_AT["server_extensions"])) if not is_grease(n)]
         return f"{self.server_version},{self.cipher_suite},{'-'.join(map(str, types))}"

@@ -115,13 +115,13 @@ class Session:
         self.not_ours = False
         self.taken = [0, 0]
 
-    def feed(self, direction: int, data: bytes, lost: int = 0) -> int:
-        """Give bytes of one direction; returns the flags of the last call."""
+    def feed(self, direction: int, data: bytes, lost: int = 0, cut: int = 0) -> int:
+        """Give bytes of one direction, `cut` more of which were not captured; returns the flags of the last call."""
         held = ctypes.create_string_buffer(data, len(data) or 1)
         given = self._input
         given[:] = 0
         given["address"], given["length"], given["direction"] = ctypes.addressof(held), len(data), direction
-        given["lost"], given["arena"] = lost, self.parser.arena_address
+        given["lost"], given["cut"], given["arena"] = lost, cut, self.parser.arena_address
         flags = READY
         while flags & READY and not self.stopped:
             before = int(given["at"][0])

@@ -5,7 +5,8 @@ alert in clear. Application data alone is not taken for TLS: without a handshake
 follow it would cost memory for nothing. Traffic that turns to TLS later (STARTTLS) is not ours to notice.
 
 A session is all that both sides have said in clear. Of two ClientHellos (RFC 8446, 4.1.4) the first one counts, for
-fields and for fingerprints, as for other tools; `hello_retry_request` tells that there was a second one.
+fields and for fingerprints, as for other tools; `hello_retry_request` tells that there was a second one. Of a hello
+whose end was not captured (a short snapshot length) the fields are there as far as it goes, its fingerprints are not.
 
 Sources: RFC 8446, RFC 5246, RFC 6101; the reading of records is in `retina_jit.parsers.tls.records`.
 """

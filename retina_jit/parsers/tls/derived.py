@@ -11,7 +11,7 @@ import numpy as np
 from retina_jit.jit import kernel, leaf
 from retina_jit.parsers import digest
 from retina_jit.parsers.tls import fingerprint, hello
-from retina_jit.parsers.tls.state import OLD_HELLO, SIDE_AT, STATE_AT, client_side, hello_of, server_side
+from retina_jit.parsers.tls.state import CUT, OLD_HELLO, SIDE_AT, STATE_AT, client_side, hello_of, server_side
 from retina_jit.state import arena as pool
 
 CLIENT_RANDOM, SERVER_RANDOM, CLIENT_ID, SERVER_ID = 0, 64, 128, 192
@@ -35,10 +35,9 @@ def _block(session):
 
 
 @leaf
-def _fingerprinted(session):
-    """The ClientHello, if its fingerprints are defined."""
-    side = client_side(session)
-    return hello_of(side) if SIDE_AT(side).flags & OLD_HELLO == 0 else (0, 0)
+def _fingerprinted(side):
+    """The hello of a side, if it has a fingerprint: it is all there, and not in the format of SSL 2.0."""
+    return hello_of(side) if SIDE_AT(side).flags & (OLD_HELLO | CUT) == 0 else (0, 0)
 
 
 @kernel
@@ -56,7 +55,7 @@ def _make_ja3(session):
 @kernel
 def ja3_str(session):
     """The JA3 text of the client."""
-    if _fingerprinted(session)[1] == 0:
+    if _fingerprinted(client_side(session))[1] == 0:
         return (0, 0)
     _make_ja3(session)
     row = STATE_AT(session)
@@ -86,7 +85,7 @@ def _make_ja3s(session):
 @kernel
 def ja3s_str(session):
     """The JA3S text of the server."""
-    if hello_of(server_side(session))[1] == 0:
+    if _fingerprinted(server_side(session))[1] == 0:
         return (0, 0)
     _make_ja3s(session)
     row = STATE_AT(session)
@@ -106,7 +105,7 @@ def ja3s_hash(session):
 @kernel
 def ja4(session):
     """The 36 characters of the client's JA4."""
-    row, body = STATE_AT(session), _fingerprinted(session)
+    row, body = STATE_AT(session), _fingerprinted(client_side(session))
     if body[1] == 0:
         return (0, 0)
     block = _block(session)

@@ -11,7 +11,9 @@ from retina_jit.jit import kernel, leaf
 from retina_jit.parsers.tls import hello
 from retina_jit.parsers.tls.state import (
     ASKED,
+    CUT,
     DONE,
+    GAP,
     RETRY,
     SIDE_AT,
     STATE_AT,
@@ -76,6 +78,16 @@ def _begin_message(state, side):
     if s.keep and np.int64(s.held) + length > HELD_LIMIT:
         return False
     return True
+
+
+@kernel
+def cut_message(state, side, direction):
+    """The capture does not have the rest of this packet: a hello that has begun is filed as far as it goes."""
+    s = SIDE_AT(side)
+    is_hello = s.message == CLIENT_HELLO or s.message == SERVER_HELLO
+    if s.keep and s.rest and is_hello and np.int64(s.held) - np.int64(s.begun) >= hello.SHORTEST:
+        s.flags |= CUT | GAP
+        _end_message(state, side, direction)
 
 
 @kernel

@@ -15,7 +15,13 @@ from retina_jit import memory
 from retina_jit.jit import kernel, leaf
 from retina_jit.parsers.session.contract import NOT_OURS, READY, STOP
 from retina_jit.parsers.tls import ssl2
-from retina_jit.parsers.tls.messages import CLIENT_HELLO, SERVER_HELLO, drop_message, take_handshake
+from retina_jit.parsers.tls.messages import (
+    CLIENT_HELLO,
+    SERVER_HELLO,
+    cut_message,
+    drop_message,
+    take_handshake,
+)
 from retina_jit.parsers.tls.state import (
     BROKEN,
     CCS,
@@ -210,6 +216,9 @@ def feed(state, input_at):
                 at += used
             event = s.left == 0 or s.rest == 0
         over = event and is_complete(state)
+    if given.cut and at == length and s.content == HANDSHAKE and s.left and not over:
+        cut_message(state, side, direction)
+        over = is_complete(state)
     given.at = at
     if s.flags & BROKEN:
         given.at = length

@@ -29,9 +29,9 @@ from retina_jit.parsers.tls import hello
 
 PATIENCE = 32 << 10
 
-# SIDE.flags
+# SIDE.flags; CUT: the capture has only the beginning of the hello
 CCS, DATA, ENDED, BROKEN, GAP = 1, 2, 4, 8, 16
-TLS13, RETRY, DONE, TICKET, ASKED, STATUS, OLD_HELLO = 32, 64, 128, 256, 512, 1024, 2048
+TLS13, RETRY, DONE, TICKET, ASKED, STATUS, OLD_HELLO, CUT = 32, 64, 128, 256, 512, 1024, 2048, 4096
 
 SIDE = np.dtype(
     [
@@ -131,7 +131,7 @@ def is_complete(state):
         or (ours & ENDED != 0 and theirs & DONE != 0)
     )
     if c.hellos > retry:
-        resumed = theirs & CCS != 0 and theirs & DONE == 0 and answered
+        resumed = theirs & CCS != 0 and theirs & (DONE | GAP) == 0 and answered
         client_over = ours & (CCS | DATA | ENDED | BROKEN) != 0 or theirs & (TLS13 | ENDED) != 0 or resumed
     elif c.hellos == 0:
         client_over = ours & (CCS | DATA | ENDED | BROKEN) != 0

@@ -367,6 +367,19 @@ def test_gap_in_the_client_hello_still_gives_the_server() -> None:
     session.release()
 
 
+def test_short_snapshots_show_what_they_have() -> None:
+    ours, theirs = hello(1, sni=b"cut.example", extensions=bytes(300)), hello(2, extensions=bytes(300))
+    session = parser("tls").session()
+    assert session.feed(CLIENT, ours[:100], 0, len(ours) - 100) == 0
+    assert session.feed(SERVER, theirs[:60], 0, len(theirs) - 60) == 0
+    session.feed(SERVER, CCS, len(theirs) - 60)
+    assert session.feed(CLIENT, CCS, len(ours) - 100) == READY | STOP
+    tls = view(session)
+    assert (tls.sni, tls.cipher_suite, tls.incomplete) == ("cut.example", 0xC02F, True)
+    assert tls.ja3_hash == tls.ja3_str == tls.ja3s_hash == tls.ja3s_str == tls.ja4 == ""
+    session.release()
+
+
 @pytest.mark.parametrize(
     "bytes_",
     [b"GET / HTTP/1.1\r\n", b"SSH-2.0-x\r\n", bytes(40), b"\x16\x03\x05\x00\x10", b"\x16\x03\x01\xff\xff", b"\x80\x00\x02\x00\x00"],
