@@ -13,7 +13,7 @@ from retina_jit import jit
 from retina_jit.errors import FilterError
 from retina_jit.filters import conditions, emit, load
 from retina_jit.filters.explain import draw
-from retina_jit.filters.normalize import Worlds, gate, refuse_impossible
+from retina_jit.filters.normalize import Worlds, can_be, gate, refuse_impossible
 from retina_jit.filters.parse import parse
 from retina_jit.filters.resolve import Names, joined, resolve
 from retina_jit.filters.split import (
@@ -78,6 +78,8 @@ class Plan:
         Subscriptions of level "packet" that the packet stage decides completely.
     services_of : tuple of frozenset of str
         Session protocols that each filter asks for.
+    meets : tuple of frozenset of str
+        Session protocols that a connection may have for which each filter holds: a data type of any other never comes.
     words : int
         64-bit words in a set of subscriptions.
     undecided : dict of str to frozenset of int
@@ -92,6 +94,7 @@ class Plan:
     readers: dict[int, str]
     direct: frozenset[int]
     services_of: tuple[frozenset[str], ...]
+    meets: tuple[frozenset[str], ...]
     words: int
     undecided: dict[str, frozenset[int]]
 
@@ -200,8 +203,9 @@ def compile_filters(specs: Sequence[FilterSpec], declared: Mapping[str, Protocol
     services = tuple(
         frozenset(leaf.protocol for leaf in leaves(t) if is_session(leaf, worlds)) for t in terms
     )
+    meets = tuple(frozenset(s for s in worlds.sessions if can_be(t, worlds)[0] & worlds.of(s)) for t in terms)
     return Plan(
-        tuple(specs), tuple(terms), stages, units, tables.arrays(), readers, direct, services, words, undecided
+        tuple(specs), tuple(terms), stages, units, tables.arrays(), readers, direct, services, meets, words, undecided
     )  # fmt: skip
 
 

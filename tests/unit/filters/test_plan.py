@@ -89,3 +89,10 @@ def test_a_set_in_a_file(tmp_path):
     file.write_text("# nothing\n")
     with pytest.raises(FilterError, match="holds no value"):
         compile_filters([FilterSpec(f"tls.sni in @{file}", "session")])
+
+
+def test_which_sessions_a_filter_can_meet():
+    """A callback for TLS behind `udp` or `not tls` never fires: that is said when the program is loaded."""
+    texts = ["", "tls", "not tls", "udp", "tcp.port = 80", "udp or tls.sni = 'x'"]
+    plan = compile_filters([FilterSpec(t, "session") for t in texts])
+    assert ["tls" in found for found in plan.meets] == [True, True, False, False, True, True]
