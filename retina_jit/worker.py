@@ -80,6 +80,7 @@ class Worker:
         count = len(p.subscriptions)
         words = p.plan.words
         w["rows"] = self._reserve(MOST_ROWS * PACKET.itemsize).address
+        w["spread"] = self._reserve(MOST_ROWS * PACKET.itemsize).address
         w["survivors"] = self._reserve(8 * MOST_ROWS).address
         w["matches"] = self._reserve(8 * MOST_ROWS * count).address
         w["oriented"] = self._reserve(PACKET.itemsize).address

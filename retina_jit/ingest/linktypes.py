@@ -19,7 +19,6 @@ _OTHERS = {
     147: "user-defined 0",
     187: "Bluetooth HCI H4",
     189: "USB, Linux",
-    192: "PPI",
     195: "IEEE 802.15.4",
     201: "Bluetooth HCI H4 with direction",
     220: "USB, Linux, mapped",

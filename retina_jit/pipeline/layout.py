@@ -80,7 +80,8 @@ WORKER = np.dtype(
         ("walk", "i8"),  # entry that fills rows from the source
         ("source", "i8"),
         ("rows", "i8"),
-        ("survivors", "i8"),  # scratch: BURST words
+        ("spread", "i8"),  # scratch: MOST_ROWS rows, where tunnels are looked into
+        ("survivors", "i8"),  # scratch: MOST_ROWS words
         ("matches", "i8"),  # scratch: what the packet stage reports
         ("oriented", "i8"),  # scratch: a PACKET row, originator to responder
         ("input", "i8"),  # scratch: an INPUT

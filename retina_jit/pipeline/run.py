@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from retina_jit.ingest.burst import SOURCE_AT, fill
 from retina_jit.jit import entry, kernel
-from retina_jit.memory import atomic_load, call2, call4, load64, store64
+from retina_jit.memory import atomic_load, call2, call4, copy, load64, store64
 from retina_jit.parsers.packet.decode import decode
 from retina_jit.parsers.packet.tunnels import DEEPEST, inner
 from retina_jit.pipeline.access import (
@@ -42,13 +42,13 @@ assert [INDEX[n] - INDEX["malformed"] for n in ("malformed", "truncated_header",
 
 
 @kernel
-def _deliver_matches(w, count):
+def _deliver_matches(w, rows, count):
     """Deliver what the packet stage found for packet subscriptions."""
     worker = WORKER_AT(w)
     handed = 0
     for n in range(count):
         match = load64(worker.matches + 8 * n)
-        address = worker.rows + (match >> 32) * PACKET_SIZE
+        address = rows + (match >> 32) * PACKET_SIZE
         row = PACKET_AT(address)
         row.verdict |= MATCHED
         number = match & 0xFFFFFFFF
@@ -62,14 +62,14 @@ def _deliver_matches(w, count):
 
 
 @kernel
-def _sort_out(w, count):
+def _sort_out(w, rows, count):
     """Count what ends here; set keys and prefetch slots for the rest. Returns how many go on."""
     worker = WORKER_AT(w)
     survivors = 0
     size = 0
     frames = 0
     for n in range(count):
-        address = worker.rows + n * PACKET_SIZE
+        address = rows + n * PACKET_SIZE
         row = PACKET_AT(address)
         # What stands in a tunnel is no frame of its own: it is not in the ledger.
         one = 0 if row.layers & INNER else 1
@@ -97,25 +97,31 @@ def _sort_out(w, count):
 
 @kernel
 def _open_tunnels(w, count):
-    """Add a row for each packet in a tunnel, and for those in tunnels within. Returns how many rows there are then."""
+    """Copy the burst to `spread`, each row followed by what it carries, tunnels within tunnels included.
+
+    Returns how many rows there are then. What is inside stands where its frame stood, for the other direction of the same
+    connection may come without a tunnel.
+    """
     worker = WORKER_AT(w)
+    spread = 0
     for n in range(count):
-        PACKET_AT(worker.rows + n * PACKET_SIZE).connection = 0
-    n = 0
-    while n < count:
-        outer = worker.rows + n * PACKET_SIZE
-        n += 1
-        depth = PACKET_AT(outer).connection + 1
-        if count < MOST_ROWS and depth <= DEEPEST:
-            made = worker.rows + count * PACKET_SIZE
-            if inner(outer, made, worker.decap):
-                verdict = decode(made)
-                if verdict == PENDING or verdict == NOT_TRANSPORT:
-                    row = PACKET_AT(made)
-                    row.layers |= INNER
-                    row.connection = depth
-                    count += 1
-    return count
+        outer = worker.spread + spread * PACKET_SIZE
+        copy(outer, worker.rows + n * PACKET_SIZE, PACKET_SIZE)
+        spread += 1
+        depth = 0
+        # Every row that is still to be copied needs its place.
+        while depth < DEEPEST and spread + (count - n - 1) < MOST_ROWS:
+            made = worker.spread + spread * PACKET_SIZE
+            if not inner(outer, made, worker.decap):
+                break
+            verdict = decode(made)
+            if verdict != PENDING and verdict != NOT_TRANSPORT:
+                break
+            PACKET_AT(made).layers |= INNER
+            outer = made
+            spread += 1
+            depth += 1
+    return spread
 
 
 @entry
@@ -128,13 +134,15 @@ def run(w):
         count = fill(worker.walk, worker.source, worker.rows, BURST)
         if count <= 0:
             return SOURCE_AT(worker.source).status + 0
+        rows = worker.rows + 0
         if worker.decap:
             count = _open_tunnels(w, count)
+            rows = worker.spread + 0
         if worker.packet_stage:
-            matches = call4(worker.packet_stage, worker.tables, worker.rows, count, worker.matches)
+            matches = call4(worker.packet_stage, worker.tables, rows, count, worker.matches)
             if matches:
-                _deliver_matches(w, matches)
-        survivors = _sort_out(w, count)
+                _deliver_matches(w, rows, matches)
+        survivors = _sort_out(w, rows, count)
         if survivors:
             t = timers.TIMERS_AT(worker.timers)
             if t.now == 0:

@@ -18,14 +18,14 @@ from retina_jit.parsers.packet.ethernet import (
     TYPE_MPLS_UPSTREAM,
     TYPE_PPPOE,
 )
-from retina_jit.parsers.wire import has, u8, u16, u24, u32, u32_le
+from retina_jit.parsers.wire import has, u8, u16, u16_le, u24, u32, u32_le
 from retina_jit.state.layout import ARP, ETHERNET, MPLS, PPPOE, QINQ, VLAN
 from retina_jit.status import Parse
 
 TRUNCATED, MALFORMED, NOT_OURS = int(Parse.TRUNCATED), int(Parse.MALFORMED), int(Parse.NOT_OURS)
 
 NULL, EN10MB, PPP, PPP_HDLC, PPP_ETHER, RAW, C_HDLC, LOOP = 0, 1, 9, 50, 51, 101, 104, 108
-SLL, IPV4, IPV6, SLL2 = 113, 228, 229, 276
+SLL, PPI, IPV4, IPV6, SLL2 = 113, 192, 228, 229, 276
 RAW_BSD, RAW_OPENBSD = 12, 14
 """LINKTYPE_ numbers; the last two are values of DLT_RAW that old files carry."""
 
@@ -41,6 +41,7 @@ SUPPORTED = {
     C_HDLC: "Cisco HDLC",
     LOOP: "OpenBSD loopback",
     SLL: "Linux cooked v1",
+    PPI: "PPI",
     IPV4: "raw IPv4",
     IPV6: "raw IPv6",
     SLL2: "Linux cooked v2",
@@ -54,7 +55,7 @@ def is_known(link):
     """Whether `walk_link` knows a link type; the same as SUPPORTED."""
     return (
         link == NULL or link == EN10MB or link == PPP or link == RAW_BSD or link == RAW_OPENBSD or link == PPP_HDLC
-        or link == PPP_ETHER or link == RAW or link == C_HDLC or link == LOOP or link == SLL or link == IPV4
+        or link == PPP_ETHER or link == RAW or link == C_HDLC or link == LOOP or link == SLL or link == PPI or link == IPV4
         or link == IPV6 or link == SLL2
     )  # fmt: skip
 
@@ -94,6 +95,27 @@ def walk_link(span, link):
         return walk_tags(span, 4, u16(span, 2), 0)
     if link == PPP_ETHER:
         return _pppoe(span, 0, 0, 0)
+    if link == PPI:
+        return _ppi(span)
+    return NOT_OURS, 0, 0, 0
+
+
+@kernel
+def _ppi(span):
+    """Behind a Per-Packet Information header, whose numbers are little-endian: its own link type, Ethernet or raw IP here."""
+    if not has(span, 0, 8):
+        return TRUNCATED, 0, 0, 0
+    at = u16_le(span, 2)
+    link = u32_le(span, 4)
+    if at < 8:
+        return MALFORMED, 0, 0, 0
+    if link == EN10MB:
+        if not has(span, at, ethernet.HEADER_LEN):
+            return TRUNCATED, 0, 0, 0
+        # Not the layer ETHERNET: its fields are read at the beginning of the frame.
+        return walk_tags(span, at + ethernet.HEADER_LEN, ethernet.type(span, at), 0)
+    if link == RAW or link == RAW_BSD or link == RAW_OPENBSD:
+        return _by_version(span, at, 0, 0)
     return NOT_OURS, 0, 0, 0
 
 
