@@ -30,9 +30,9 @@ def conversations() -> list[tuple[dict[str, Any], Said]]:
         assert p is not None
         key = frozenset((p.src, p.dst))
         if p.payload_len:
-            if p.seq != expected.get(p.src, p.seq):
+            if p.seq != expected.get((p.src, p.dst), p.seq):
                 disordered.add(key)
-            expected[p.src] = (p.seq + p.payload_len) % 2**32
+            expected[p.src, p.dst] = (p.seq + p.payload_len) % 2**32
             turns = said.setdefault(key, [])
             turns.append((p.src[2] == 443, p.data))
     ports = {next(e[2] for e in key if e[2] != 443): turns for key, turns in said.items() if key not in disordered}

@@ -31,10 +31,10 @@ class MemoryFile:
         os.close(self._fd)
 
 
-def config(*, ring: int = 8, on_error: str = "stop", **conntrack: Any) -> RuntimeConfig:
+def config(*, ring: int = 8, on_error: str = "stop", decap: tuple[str, ...] = (), **conntrack: Any) -> RuntimeConfig:
     """A configuration with a small table, unless told otherwise."""
     conntrack.setdefault("max_connections", 100_000)
-    return RuntimeConfig(conntrack=ConntrackConfig(**conntrack), delivery=DeliveryConfig(ring=ring, on_error=on_error))
+    return RuntimeConfig(conntrack=ConntrackConfig(**conntrack), delivery=DeliveryConfig(ring=ring, on_error=on_error), decap=decap)
 
 
 def to(types: str, text: str, callback: Any, deliver: str = "each") -> Subscription:

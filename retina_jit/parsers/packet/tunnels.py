@@ -70,11 +70,13 @@ def _gtp(span, at):
     flags = u8(span, at)
     inside = at + 8
     if flags & 7:
+        if not has(span, at, 12):
+            return NO_TUNNEL
         following = u8(span, at + 11)
         inside += 4
         while following and has(span, inside, 4):
             length = 4 * u8(span, inside)
-            if length == 0:
+            if length == 0 or not has(span, inside, length):
                 return NO_TUNNEL
             following = u8(span, inside + length - 1)
             inside += length

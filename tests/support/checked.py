@@ -1,0 +1,146 @@
+"""Runs in checked mode, where a read outside a packet raises: a process of its own, driven by lines of JSON.
+
+`python -m support.checked` reads one job per line, `{"path": ..., "seed": ..., "kind": ...}`, and answers each with a line:
+the counters, or what went wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from oracle.captures import read_capture
+from traffic import Frame, pcap_bytes
+
+ROOT = Path(__file__).resolve().parents[2]
+KINDS = ("whole", "prefixes", "mutated")
+
+
+def mutate(rng: random.Random, data: bytes) -> bytes:
+    """One damaged frame: bits, bytes, length fields, truncation, doubled or missing ranges."""
+    if not data:
+        return data
+    out = bytearray(data)
+    # Most of what can go wrong stands in headers.
+    near = min(len(out), rng.choice((60, 100, 200, len(out))))
+    for _ in range(rng.choice((1, 1, 2, 5))):
+        kind = rng.random()
+        at = rng.randrange(near)
+        if not out:
+            break
+        at = min(at, len(out) - 1)
+        if kind < 0.3:
+            out[at] ^= 1 << rng.randrange(8)
+        elif kind < 0.5:
+            out[at] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
+        elif kind < 0.7:
+            word = rng.choice((0, 1, 4, 0xFF, 0xFFFF, len(out), len(out) + 1, len(out) - at))
+            out[at : at + 2] = (word & 0xFFFF).to_bytes(2, "big")
+        elif kind < 0.85:
+            del out[rng.randrange(len(out)) :]
+        elif kind < 0.93:
+            out[at:at] = rng.randbytes(rng.randint(1, 12))
+        else:
+            del out[at : at + rng.randint(1, 12)]
+        near = max(1, min(near, len(out)))
+    return bytes(out)
+
+
+def mutated_capture(content: bytes, seed: int, count: int) -> bytes:
+    """A capture (nanosecond pcap, the link type of the first frame) of `count` damaged frames, some left as they are."""
+    rng = random.Random(seed)
+    frames = read_capture(content).frames
+    link = frames[0].link
+    out = []
+    for n in range(count):
+        f = frames[n % len(frames)]
+        data = mutate(rng, f.data) if rng.random() < 0.8 else f.data
+        ts = f.ts if rng.random() < 0.98 else f.ts + rng.choice((-1, 1)) * rng.getrandbits(rng.choice((30, 40, 58)))
+        seconds = min(max(ts // 10**9, 0), 2**32 - 1)
+        length = f.length if rng.random() < 0.8 else rng.choice((0, 1, len(data), len(data) + 1000, 2**32 - 1))
+        out.append(Frame(seconds * 10**9 + ts % 10**9, data[:65000], min(length, 2**32 - 1) or len(data)))
+    return pcap_bytes(out, link_type=link, nanoseconds=True)
+
+
+# ------------------------------------------------------------------------------------------------- in the process
+
+
+def _run(content: bytes) -> dict[str, Any]:
+    from support.running import collect, config, run_content, to
+
+    def touch(view: Any) -> None:
+        view.to_dict()
+
+    subscriptions = [
+        to("ConnRecord", "", touch),
+        to("TlsHandshake", "", lambda tls: tls.to_dict(raw=True)),
+        to("ZcFrame", "", touch),
+        to("Payload", "tcp or udp", touch),
+        collect("FiveTuple", "tls.sni ~ 'a' or tls.version > 0x0300")[0],
+    ]
+    settings = config(midstream=True, max_out_of_order=5, memory=8, tcp_inactivity_timeout=1000, max_connections=1000, decap=("all",))
+    result = run_content(subscriptions, content, settings)
+    return {k: result.counters[k] for k in ("frames", "connections", "sessions", "events")}
+
+
+def _job(job: dict[str, Any]) -> dict[str, Any]:
+    content = Path(job["path"]).read_bytes()
+    rng = random.Random(job["seed"])
+    if job["kind"] == "whole":
+        return _run(content)
+    if job["kind"] == "mutated":
+        return _run(mutated_capture(content, job["seed"], job["count"]))
+    frames = 0
+    for _ in range(job["count"]):
+        frames += _run(content[: rng.randint(25, len(content))])["frames"]
+    return {"frames": frames}
+
+
+def main() -> None:
+    for line in sys.stdin:
+        job = json.loads(line)
+        try:
+            answer = _job(job)
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
+
+
+# --------------------------------------------------------------------------------------------------- seen by tests
+
+
+class Checked:
+    """The process. One that dies says so in the answer to the job that it was given last."""
+
+    def __init__(self) -> None:
+        path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+        self._process = subprocess.Popen(
+            [sys.executable, "-X", "faulthandler", "-m", "support.checked"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "RETINA_JIT_CHECKED": "1", "PYTHONPATH": path}, cwd=ROOT / "tests",
+        )  # fmt: skip
+
+    def do(self, path: Path, kind: str, *, seed: int = 0, count: int = 0) -> dict[str, Any]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"path": str(path), "kind": kind, "seed": seed, "count": count}) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise AssertionError(f"the process died of {path.name}, {kind}, seed {seed}: status {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        assert "error" not in answer, (path.name, kind, seed, answer["error"])
+        return answer
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+
+if __name__ == "__main__":
+    main()
