@@ -158,6 +158,23 @@ atomic_load, atomic_store = _atomic("atomic_load", "load"), _atomic("atomic_stor
 """Words that another thread writes (control, ring head and tail) are read and written through these."""
 
 
+def _build_compare_and_swap() -> Any:
+    from numba import types
+
+    def compare_and_swap(typing_context, address, old, new):
+        def codegen(context, builder, signature, args):
+            pair = builder.cmpxchg(_pointer(builder, args[0], 64), args[1], args[2], "acq_rel", "monotonic")
+            return builder.extract_value(pair, 1)
+
+        return types.boolean(types.int64, types.int64, types.int64), codegen
+
+    return compare_and_swap
+
+
+compare_and_swap = make_raw(_build_compare_and_swap, "compare_and_swap")
+"""compare_and_swap(address, old, new): write `new` if the word is `old`, in one step. Returns whether it was."""
+
+
 def _build_mix() -> Any:
     from llvmlite import ir
     from numba import types

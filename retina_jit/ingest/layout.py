@@ -18,6 +18,7 @@ SOURCE = np.dtype(
         ("shrunk", "i8"),  # address of the page that was gone when it was touched; 0: none
         ("limit", "i8"),  # address behind the buffer
         ("fd", "i8"),  # descriptor that the kernel itself reads from; -1: none
+        ("readahead", "i8"),  # address of the READAHEAD that chunks come from; 0: none
         ("poll", "i8"),  # a `struct pollfd`
         # How to read it.
         ("swap", "i8"),  # 1: numbers are big-endian

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from retina_jit import memory
 from retina_jit.ingest.layout import CHUNK, SOURCE
+from retina_jit.ingest.readahead import take_chunk
 from retina_jit.jit import external, kernel
 
 SOURCE_AT = memory.at(SOURCE)
@@ -27,6 +28,8 @@ def read_more(source):
     The frames of earlier walks are gone after this.
     """
     s = SOURCE_AT(source)
+    if s.readahead:
+        return 0 if s.final else take_chunk(source)
     if s.fd < 0 or s.final:
         return 0
     s.poll = s.fd | POLLIN << 32

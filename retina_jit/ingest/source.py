@@ -20,8 +20,8 @@ import numpy as np
 
 from retina_jit import memory
 from retina_jit.errors import SourceError
-from retina_jit.ingest import guard
-from retina_jit.ingest.formats import WALK_PCAPNG, first_interfaces, pcap_header, walker
+from retina_jit.ingest import guard, readahead
+from retina_jit.ingest.formats import WALK_PCAP, WALK_PCAPNG, first_interfaces, pcap_header, walker
 from retina_jit.ingest.layout import CHUNK, INTERFACE, MAX_BLOCK, MAX_INTERFACES, REASONS, SOURCE, Reason
 from retina_jit.ingest.linktypes import describe, is_supported
 from retina_jit.ingest.mapping import maps_fast
@@ -73,6 +73,7 @@ class CaptureSource:
         self._map: mmap.mmap | None = None
         self._slot: int | None = None
         self._stream: Stream | None = None
+        self._ahead: readahead.ReadAhead | None = None
         self._buffer: memory.Region | None = None
         self._table: memory.Region | None = None
         self._file_size = 0
@@ -149,10 +150,30 @@ class CaptureSource:
         words["limit"] = self._buffer.address + BUFFER
         words["fd"] = self._stream.plain_fd
         words["ahead"] = 1 << 62  # what was just copied is in a cache: no prefetches
+        head = self._begin_readahead(fd)
+        if head is not None:
+            self._begin(head)
+            return
         # The header first: a live capture may wait long before its first packet.
         while words["end"] - words["base"] < 24 and self._read():
             pass
         self._begin(bytes(self._buffer.array(np.uint8, int(words["end"] - words["base"]))))
+
+    def _begin_readahead(self, fd: int) -> bytes | None:
+        """Let two threads read a large pcap file. Returns its first bytes, or None if it is read otherwise."""
+        assert self._stream is not None
+        plain = self._stream.plain_fd
+        found = os.fstat(fd)
+        if plain < 0 or not stat.S_ISREG(found.st_mode) or not readahead.is_worth(found.st_size):
+            return None
+        head = os.pread(plain, 24, 0)
+        if walker(head) != WALK_PCAP:
+            return None
+        self._ahead = readahead.ReadAhead(plain, found.st_size, self._words)
+        self._file_size = found.st_size
+        # The file header has to be there before the first walk passes it.
+        self._words["at"] = self._words["end"] = self._words["base"]
+        return head
 
     def _begin(self, head: bytes) -> None:
         """Find the format and check the link type; `head` are the first bytes."""
@@ -324,6 +345,8 @@ class CaptureSource:
         if self._closed:
             return
         self._closed = True
+        if self._ahead is not None:
+            self._ahead.close()
         if self._slot is not None:
             guard.unwatch(self._slot)
         if self._map is not None:
