@@ -1,0 +1,86 @@
+"""A large file read by two threads gives what a small one does."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import retina_jit as rj
+from retina_jit.ingest import readahead, source
+from retina_jit.subscription import Subscription
+
+
+def capture(path: Path, *, seed: int, size: int) -> tuple[int, int]:
+    """Write records of very different lengths. Returns how many, and the sum of their lengths."""
+    rng = np.random.default_rng(seed)
+    noise = rng.bytes(1 << 18)
+    parts, total, count, captured = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 1 << 18, 1)], 24, 0, 0
+    while total < size:
+        n = int(rng.choice([0, 14, 60, 1500, 9000, (1 << 18) - 1], p=[0.01, 0.3, 0.4, 0.25, 0.03, 0.01]))
+        parts.append(struct.pack("<IIII", 1_700_000_000, count % 1_000_000, n, n) + noise[:n])
+        total += 16 + n
+        count += 1
+        captured += n
+    path.write_bytes(b"".join(parts))
+    return count, captured
+
+
+def digest(path: Path) -> tuple[str, rj.Result]:
+    """Hash over all frames in their order."""
+    h = hashlib.sha256()
+
+    def seen(frame: rj.ZcFrame) -> None:
+        h.update(struct.pack("<qI", frame.number, frame.caplen) + frame.data)
+
+    result = rj.run([Subscription("", (rj.ZcFrame,), seen)], path)
+    return h.hexdigest(), result
+
+
+@pytest.fixture
+def never_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "maps_fast", lambda *_: False)
+
+
+@pytest.mark.usefixtures("never_mapped")
+@pytest.mark.parametrize("seed", range(3))
+def test_two_threads_give_the_same_frames_as_one(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.pcap"
+    count, captured = capture(path, seed=seed, size=20 << 20)
+    assert readahead.is_worth(path.stat().st_size)
+    shared, result = digest(path)
+    assert result.problems == []
+    assert result.counters["frames"] == count
+    assert result.counters["bytes"] == captured
+    monkeypatch.setattr(readahead, "is_worth", lambda _: False)
+    alone, _ = digest(path)
+    assert shared == alone
+
+
+@pytest.mark.usefixtures("never_mapped")
+@pytest.mark.parametrize("less", [1, 262_016])
+def test_a_cut_is_reported(less: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.pcap"
+    capture(path, seed=9, size=20 << 20)
+    with path.open("ab") as file:
+        file.write(struct.pack("<IIII", 1_700_000_000, 0, 262_000, 262_000) + bytes(262_000))
+        file.truncate(file.tell() - less)
+    _, result = digest(path)
+    assert len(result.problems) == (1 if less == 1 else 0)
+    assert sum(result.ledger.values()) == result.counters["frames"]
+
+
+@pytest.mark.usefixtures("never_mapped")
+def test_exact_number_of_chunks(tmp_path: Path) -> None:
+    path = tmp_path / "x.pcap"
+    size = readahead.WORTH + 3 * readahead.CHUNK
+    n = (size - 24) // 1016
+    last = size - 24 - 16 - (n - 1) * 1016
+    frames = [struct.pack("<IIII", 1_700_000_000, 0, k, k) + bytes([1]) * k for k in [1000] * (n - 1) + [last]]
+    path.write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 1 << 18, 1) + b"".join(frames))
+    assert path.stat().st_size == size
+    _, result = digest(path)
+    assert (result.counters["frames"], result.problems) == (n, [])

@@ -1,0 +1,109 @@
+"""Packets in tunnels: each encapsulation written by hand from its standard, the inner connection is found."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+from traffic import CLIENT, Frame, Link, TcpConversation, UdpExchange, write_pcap
+from traffic import packets as p
+
+import retina_jit as rj
+from retina_jit.config import RuntimeConfig
+from retina_jit.subscription import Subscription
+
+INNER_CLIENT, INNER_SERVER = ("10.1.0.1", 40000), ("10.1.0.2", 80)
+OUTER_A, OUTER_B = "192.0.2.1", "192.0.2.2"
+MACS = bytes.fromhex("020000000001020000000002")
+
+
+def inner_frames() -> list[Frame]:
+    talk = TcpConversation(INNER_CLIENT, INNER_SERVER, start_ns=1_700_000_000_000_000_000)
+    talk.open()
+    talk.to_server(b"GET / HTTP/1.0\r\n\r\n")
+    talk.close(by=CLIENT)
+    return talk.frames
+
+
+def ip_of(frame: Frame) -> bytes:
+    return frame.data[14:]
+
+
+def over_udp(port: int, payload: bytes, ts: int) -> Frame:
+    exchange = UdpExchange((OUTER_A, 50000), (OUTER_B, port), start_ns=ts)
+    exchange.to_server(payload)
+    return exchange.frames[0]
+
+
+def over_ip(protocol: int, payload: bytes, ts: int) -> Frame:
+    return Frame(ts, Link().wrap(0x0800, p.ipv4(OUTER_A, OUTER_B, protocol, payload), from_server=False))
+
+
+def gre(kind: int, flags: int = 0, options: bytes = b"") -> bytes:
+    return struct.pack(">HH", flags, kind) + options
+
+
+ENCAPSULATIONS = {
+    "ipip": lambda f: over_ip(4, ip_of(f), f.ts_ns),
+    "gre ip": lambda f: over_ip(47, gre(0x0800) + ip_of(f), f.ts_ns),
+    "gre with checksum, key and sequence": lambda f: over_ip(47, gre(0x0800, 0xB000, bytes(12)) + ip_of(f), f.ts_ns),
+    "gre bridged": lambda f: over_ip(47, gre(0x6558) + f.data, f.ts_ns),
+    "erspan 1": lambda f: over_ip(47, gre(0x88BE) + f.data, f.ts_ns),
+    "erspan 2": lambda f: over_ip(47, gre(0x88BE, 0x1000, bytes(4)) + bytes.fromhex("1000000000000000") + f.data, f.ts_ns),
+    "erspan 3": lambda f: over_ip(47, gre(0x22EB, 0x1000, bytes(4)) + bytes.fromhex("200000000000000000000000") + f.data, f.ts_ns),
+    "vxlan": lambda f: over_udp(4789, bytes.fromhex("0800000000000500") + f.data, f.ts_ns),
+    "geneve": lambda f: over_udp(6081, bytes.fromhex("0000655800000500") + f.data, f.ts_ns),
+    "geneve with options": lambda f: over_udp(6081, bytes.fromhex("02000800000005000102800000000000") + ip_of(f), f.ts_ns),
+    "gtp": lambda f: over_udp(2152, struct.pack(">BBHI", 0x30, 255, len(ip_of(f)), 7) + ip_of(f), f.ts_ns),
+    "gtp with sequence number": lambda f: over_udp(2152, struct.pack(">BBHII", 0x32, 255, len(ip_of(f)) + 4, 7, 0) + ip_of(f), f.ts_ns),
+    "vxlan in gre": lambda f: over_ip(47, gre(0x0800) + ip_of(over_udp(4789, bytes.fromhex("0800000000000500") + f.data, f.ts_ns)), f.ts_ns),
+}  # fmt: skip
+
+
+def connections(path: Path, *decap: str) -> list[rj.ConnRecord]:
+    seen: list[rj.ConnRecord] = []
+    result = rj.run([Subscription("", (rj.ConnRecord,), seen.append)], path, config=RuntimeConfig(decap=decap))
+    assert sum(result.ledger.values()) == result.counters["frames"]
+    return seen
+
+
+@pytest.mark.parametrize("name", ENCAPSULATIONS)
+def test_inner_connection_is_found(name: str, tmp_path: Path) -> None:
+    inside = inner_frames()
+    write_pcap(tmp_path / "x.pcap", [ENCAPSULATIONS[name](f) for f in inside])
+    found = [c for c in connections(tmp_path / "x.pcap", "all") if c.five_tuple.orig == INNER_CLIENT]
+    assert len(found) == 1
+    assert found[0].five_tuple.resp == INNER_SERVER
+    assert found[0].total_pkts == len(inside)
+    assert found[0].history == "ShADaFf"
+
+
+def test_nothing_is_looked_into_unasked(tmp_path: Path) -> None:
+    write_pcap(tmp_path / "x.pcap", [ENCAPSULATIONS["vxlan"](f) for f in inner_frames()])
+    for decap in ((), ("gre",)):
+        assert [c.five_tuple.proto for c in connections(tmp_path / "x.pcap", *decap)] == ["udp"]
+
+
+def test_one_direction_in_the_tunnel_only(tmp_path: Path) -> None:
+    """The two halves meet, in their order, although one is found inside a tunnel."""
+    frames = [ENCAPSULATIONS["geneve"](f) if ip_of(f)[12:16] == b"\x0a\x01\x00\x01" else f for f in inner_frames()]
+    write_pcap(tmp_path / "x.pcap", frames)
+    (found,) = [c for c in connections(tmp_path / "x.pcap", "geneve") if c.five_tuple.orig == INNER_CLIENT]
+    assert found.history == "ShADaFf"
+    assert found.orig.nb_pkts
+    assert found.resp.nb_pkts
+
+
+def test_a_tunnel_within_itself_ends(tmp_path: Path) -> None:
+    frame = inner_frames()[0]
+    packet = ip_of(frame)
+    for _ in range(20):
+        packet = p.ipv4(OUTER_A, OUTER_B, 4, packet)
+    write_pcap(tmp_path / "x.pcap", [Frame(frame.ts_ns, Link().wrap(0x0800, packet, from_server=False))])
+    assert connections(tmp_path / "x.pcap", "all") == []
+
+
+def test_unknown_tunnel_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(rj.RetinaJitError, match="no tunnel 'vxlen'"):
+        RuntimeConfig(decap=("vxlen",)).check()
