@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,10 +110,11 @@ class Runtime:
         begun = time.perf_counter()
         worker.start(self.sources)
         try:
-            self._deliver()
-        except CallbackError:
+            with self._interruptible():
+                self._deliver()
+        except BaseException:
+            # Whatever it is (a callback's error, sys.exit in it): the worker must not wait for us.
             worker.control(ABANDON)
-            worker.join()
             raise
         finally:
             worker.join()
@@ -124,26 +128,42 @@ class Runtime:
         return self._result(time.perf_counter() - begun)
 
     def _deliver(self) -> None:
-        """Drain until the worker is done and the ring is empty; Ctrl-C asks it to stop, a second one abandons."""
+        """Drain until the worker is done and the ring is empty, or nothing more is wanted."""
         worker, drain = self.worker, self.dispatcher.drain
         next_tick = 0.0
-        done = False
-        while not done:
-            try:
-                while True:
-                    done = worker.finished.is_set()
-                    if drain() == 0:
-                        if done:
-                            break
-                        worker.finished.wait(IDLE)
-                    if self._tick is not None and (now := time.perf_counter()) > next_tick:
-                        self._tick(worker)
-                        next_tick = now + 0.1
-            except KeyboardInterrupt:
-                done = False
-                if self._stop_asked:
-                    worker.control(ABANDON)
-                self.stop()
+        while True:
+            done = worker.finished.is_set()
+            if drain() == 0:
+                if done:
+                    return
+                worker.finished.wait(IDLE)
+            if self._tick is not None and (now := time.perf_counter()) > next_tick:
+                self._tick(worker)
+                next_tick = now + 0.1
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let Ctrl-C ask for the end instead of raising wherever the program is: a callback is finished, nothing is lost.
+
+        A second one raises, for a callback may hang; the rest of the events is given up then.
+        """
+
+        def interrupted(*_: Any) -> None:
+            if self._stop_asked:
+                raise KeyboardInterrupt
+            self.stop()
+
+        mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if mine:
+            signal.signal(signal.SIGINT, interrupted)
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.stop()
+            self.worker.control(ABANDON)
+        finally:
+            if mine:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def stats(self) -> dict[str, int]:
         """Return the counters as they are now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from retina_jit import jit, stats
 from retina_jit.config import RuntimeConfig
 from retina_jit.delivery.event import CONTEXT, MAX_EVENT
 from retina_jit.ingest.source import CaptureSource
+from retina_jit.ingest.stream import ReadingStopped, asked_to_stop
 from retina_jit.memory import Region
 from retina_jit.pipeline.groups import GROUP_HEAD
 from retina_jit.pipeline.layout import MOST_GROUPS, MOST_ROWS, WORKER
@@ -173,23 +175,29 @@ class Worker:
         try:
             run = jit.function("retina_jit.pipeline.run:run")
             finish = jit.function("retina_jit.pipeline.run:finish")
-            for source in sources:
-                self.source = source
-                self.words["source"] = source.address
-                self.words["walk"] = jit.address(source.walk_unit)
-                status = self._process(run, source)
-                self.frames_done += source.frames
-                if source.problem:
-                    self.problems.append(source.problem)
-                if source.unsupported:
-                    self.problems.append(f"{source.name}: {source.unsupported} frames of {source.unsupported_link} were not decoded")
-                if status == Status.STOPPED:
-                    break
+            asked_to_stop.set(lambda: bool(self._control[0]))
+            # While the first bytes of a pipe were waited for; what came before it is ended as usual.
+            with contextlib.suppress(ReadingStopped):
+                self._read(run, sources)
             finish(self.address)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for us
             self.error = error
         finally:
             self.finished.set()
+
+    def _read(self, run: jit.Entry, sources: Iterable[CaptureSource]) -> None:
+        for source in sources:
+            self.source = source
+            self.words["source"] = source.address
+            self.words["walk"] = jit.address(source.walk_unit)
+            status = self._process(run, source)
+            self.frames_done += source.frames
+            if status == Status.STOPPED:
+                break
+            if source.problem:
+                self.problems.append(source.problem)
+            if source.unsupported:
+                self.problems.append(f"{source.name}: {source.unsupported} frames of {source.unsupported_link} were not decoded")
 
     def _process(self, run: jit.Entry, source: CaptureSource) -> int:
         while True:

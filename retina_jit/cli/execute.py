@@ -82,11 +82,11 @@ def log(types: tuple[str, ...], filter_text: str, format_: str, output: str, opt
     with _open_output(output) as out:
         sink = FORMATS[format_](out)
         subscriptions = []
-        for spec in types:
-            s = named(spec.split(","), filter_text, _nothing, "each")
-            s.callback = sink.callback(s.types)
-            subscriptions.append(s)
         try:
+            for spec in types:
+                s = named(spec.split(","), filter_text, _nothing, "each")
+                s.callback = sink.callback(s.types)
+                subscriptions.append(s)
             result = _run(subscriptions, options, sink.flush)
         finally:
             sink.close()

@@ -32,7 +32,9 @@ class Commands(click.Group):
             click.echo(f"retina-jit: {error}", err=True)
             ctx.exit(CALLBACK)
         except RetinaJitError as error:
-            click.echo(f"retina-jit: {error}", err=True)
+            text = str(error)
+            # The caret under a filter stands where it belongs only if nothing stands before the filter.
+            click.echo(f"retina-jit:\n{text}" if "\n" in text else f"retina-jit: {text}", err=True)
             ctx.exit(ERROR)
         except BrokenPipeError:
             # The reader of our output has gone (head, less): not an error, and nothing is left to say to it.

@@ -94,7 +94,9 @@ class CaptureSource:
             self._begin_stream(os.dup(sys.stdin.fileno()))
             return
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            # A named pipe is not waited for here, but where the wait can be ended (`retina_jit.ingest.stream`).
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            os.set_blocking(fd, True)
         except OSError as error:
             raise SourceError(f"{self.path}: {error.strerror or error}".replace("No such file or directory", "no such file")) from error
         try:

@@ -12,9 +12,19 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from retina_jit.errors import SourceError
+
+WAIT_MS = 100
+
+asked_to_stop: ContextVar[Callable[[], bool]] = ContextVar("asked_to_stop", default=lambda: False)
+"""Asked some times per second while a pipe is silent; of the thread that reads."""
+
+
+class ReadingStopped(Exception):  # noqa: N818 - not an error
+    """The run was stopped while a pipe was waited for."""
 
 
 class _Raw(io.RawIOBase):
@@ -22,15 +32,27 @@ class _Raw(io.RawIOBase):
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._waits = not stat.S_ISREG(os.fstat(fd).st_mode)
         self.position = 0
         self.head = b""
         # A pipe may give less than asked for.
         while len(self.head) < 8:
+            self._wait()
             more = os.read(fd, 8 - len(self.head))
             if not more:
                 break
             self.head += more
         self._ahead = self.head
+
+    def _wait(self) -> None:
+        """Wait until a pipe has bytes or ends; a read would not notice that the run shall stop."""
+        if not self._waits:
+            return
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        while not poll.poll(WAIT_MS):
+            if asked_to_stop.get()():
+                raise ReadingStopped
 
     def readable(self) -> bool:
         return True
@@ -40,6 +62,7 @@ class _Raw(io.RawIOBase):
             n = min(len(target), len(self._ahead))
             target[:n], self._ahead = self._ahead[:n], self._ahead[n:]
         else:
+            self._wait()
             n = os.readv(self._fd, [target])
         self.position += n
         return n
