@@ -49,3 +49,15 @@ def decode_again(rows, n, times):
     for _ in range(times):
         pending += decode_burst(rows, n)
     return pending
+
+
+@entry
+def fill_rows(walk, source, rows, most):
+    """Fill `most` rows of a mapped source, burst by burst. Returns how many there are."""
+    frames = 0
+    while frames < most:
+        n = fill(walk, source, rows + frames * 128, min(64, most - frames))
+        if n == 0:
+            break
+        frames += n
+    return frames

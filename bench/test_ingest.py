@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 from pathlib import Path
 
+import measure
 import pytest
 import workloads
+from peer_programs import Libpcap
 
 from retina_jit import jit, memory
 from retina_jit.ingest import guard, mapping
@@ -42,8 +42,7 @@ def _measure(benchmark, trace: Path, loop: str) -> None:
             benchmark.extra_info["is_mapped"] = source.is_mapped
 
     benchmark.pedantic(read, rounds=ROUNDS, warmup_rounds=1)
-    benchmark.extra_info["packets"] = frames
-    benchmark.extra_info["ns_per_packet"] = round(benchmark.stats.stats.min * 1e9 / frames, 1)
+    measure.note(benchmark, frames, packets=frames)
 
 
 @pytest.fixture(params=["chosen", "mapped", "read"])
@@ -75,69 +74,20 @@ def test_decode_in_cache(benchmark, trace):
     with open_source(trace) as source:
         n = jit.function(source.walk_unit)(source.address, rows.address, 64)
         benchmark.pedantic(lambda: again(rows.address, n, 1000), rounds=ROUNDS, warmup_rounds=1)
-    benchmark.extra_info["ns_per_packet"] = round(benchmark.stats.stats.min * 1e9 / n / 1000, 1)
-
-
-# ---------------------------------------------------------------------------------------------------- libpcap
-
-
-class _BpfProgram(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_uint), ("instructions", ctypes.c_void_p))
-
-
-def _libpcap() -> ctypes.CDLL:
-    name = ctypes.util.find_library("pcap")
-    if name is None:
-        pytest.skip("libpcap is not installed")
-    pcap = ctypes.CDLL(name)
-    pcap.pcap_open_offline.restype = ctypes.c_void_p
-    pcap.pcap_open_offline.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
-    pcap.pcap_compile.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint32]
-    pcap.pcap_setfilter.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-    pcap.pcap_loop.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
-    pcap.pcap_close.argtypes = [ctypes.c_void_p]
-    return pcap
-
-
-_COUNT = """
-define void @count(ptr %total, ptr %header, ptr %data) {
-  %before = load i64, ptr %total
-  %after = add i64 %before, 1
-  store i64 %after, ptr %total
-  ret void
-}
-"""
+    measure.note(benchmark, 1000 * n)
 
 
 @pytest.mark.benchmark(group="ingest")
 @pytest.mark.parametrize("expression", ["", "tcp port 443"])
 def test_libpcap_loop(benchmark, trace, expression):
     """`pcap_loop` with a callback of machine code that counts; the filter is BPF."""
-    import llvmlite.binding as llvm
-
-    pcap = _libpcap()
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine()
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(_COUNT), machine)
-    engine.finalize_object()
-    count, total = engine.get_function_address("count"), ctypes.c_int64()
-    problem = ctypes.create_string_buffer(256)
-
-    def read() -> None:
-        total.value = 0
-        handle = pcap.pcap_open_offline(str(trace).encode(), problem)
-        assert handle, problem.value
-        program = _BpfProgram()
-        assert pcap.pcap_compile(handle, ctypes.byref(program), expression.encode(), 1, 0xFFFFFFFF) == 0
-        assert pcap.pcap_setfilter(handle, ctypes.byref(program)) == 0
-        assert pcap.pcap_loop(handle, -1, count, ctypes.byref(total)) == 0
-        pcap.pcap_close(handle)
-
-    benchmark.pedantic(read, rounds=ROUNDS, warmup_rounds=1)
+    try:
+        peer = Libpcap()
+    except OSError as fault:
+        pytest.skip(str(fault))
+    matched = benchmark.pedantic(lambda: peer.count(str(trace), expression), rounds=ROUNDS, warmup_rounds=1)
     rows = memory.Region(64 * PACKET.itemsize)
     with open_source(trace) as source:
         frames = jit.function(f"{KERNELS}:fill_all")(jit.address(source.walk_unit), source.address, rows.address)
-    benchmark.extra_info["matched"] = total.value
-    benchmark.extra_info["ns_per_packet"] = round(benchmark.stats.stats.min * 1e9 / frames, 1)
-    assert total.value == frames or expression
+    measure.note(benchmark, frames, matched=matched)
+    assert matched == frames or expression

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +21,80 @@ SIZES = ((0.40, 66, 100), (0.15, 100, 800), (0.45, 1300, 1514))
 SHARE_IPV6, SHARE_UDP, SHARE_VLAN, SHARE_443 = 0.15, 0.20, 0.03, 0.6
 
 
-def trace(megabytes: int = 100, seed: int = 1) -> Path:
-    """Return a pcap of mixed traffic (Ethernet; IPv4, IPv6; TCP, UDP; some tags), made on first use."""
-    folder = Path(os.environ.get("RETINA_JIT_BENCH_DIR") or Path.home() / ".cache" / "retina_jit_bench")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"mix-v{MIX_VERSION}-{megabytes}MB-{seed}.pcap"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+"""Real captures and what is known of them; not part of the project, used where it is there."""
+
+
+def folder() -> Path:
+    """Return the folder where traces are kept."""
+    found = Path(os.environ.get("RETINA_JIT_BENCH_DIR") or Path.home() / ".cache" / "retina_jit_bench")
+    found.mkdir(parents=True, exist_ok=True)
+    return found
+
+
+def _kept(name: str, make: Callable[[Path], None]) -> Path:
+    """Return the file of that name in the folder, made on first use."""
+    path = folder() / name
     if not path.exists():
-        scratch = path.with_suffix(f".{os.getpid()}.tmp")
-        scratch.write_bytes(_mix(megabytes << 20, seed))
-        scratch.replace(path)
+        scratch = folder() / f"{os.getpid()}-{name}"
+        make(scratch)
+        for made in (scratch.with_name(f"{scratch.name}.json"), scratch):
+            if made.exists():
+                made.replace(folder() / made.name.partition("-")[2])
     return path
+
+
+def trace(megabytes: int = 100, seed: int = 1) -> Path:
+    """Return a pcap of mixed packets (Ethernet; IPv4, IPv6; TCP, UDP; some tags): headers without conversations."""
+    return _kept(f"mix-v{MIX_VERSION}-{megabytes}MB-{seed}.pcap", lambda path: _write(path, _mix(megabytes << 20, seed)))
+
+
+def capture(megabytes: int) -> Path:
+    """Return a pcap of whole conversations: the one that is named, else one of real traffic, else a made-up one."""
+    if named := os.environ.get("RETINA_JIT_BENCH_TRACE"):
+        return Path(named)
+    maker = SHARED / "bench" / "make_trace.py"
+    if maker.exists():
+        command = [sys.executable, str(maker), "--mb", str(megabytes), "--out"]
+        return _kept(f"real-{megabytes}MB.pcap", lambda path: _run([*command, str(path)]))
+    import conversations
+
+    name = f"talks-v{conversations.VERSION}-{megabytes}MB.pcap"
+    return _kept(name, lambda path: conversations.write(path, megabytes << 20))
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def into_page_cache(path: Path) -> None:
+    """Read a file once."""
+    with path.open("rb") as file:
+        while file.read(1 << 24):
+            pass
+
+
+def beginning(path: Path, packets: int) -> Path:
+    """Return a capture (little-endian pcap) of the first packets of another one."""
+    target = folder() / f"{path.stem}-{path.stat().st_size}-first{packets}.pcap"
+    if not target.exists():
+        with path.open("rb") as source, target.open("wb") as out:
+            out.write(source.read(24))
+            for _ in range(packets):
+                head = source.read(16)
+                out.write(head + source.read(int.from_bytes(head[8:12], "little")))
+    return target
+
+
+def known(path: Path) -> dict[str, Any]:
+    """Return what the maker of a trace says about it: see `make_trace.py`; empty if nobody says anything."""
+    said = path.with_name(f"{path.name}.json")
+    content: dict[str, Any] = json.loads(said.read_text()) if said.exists() else {}
+    return content
 
 
 def digest(path: Path) -> str:

@@ -1,0 +1,86 @@
+"""Filters: ns per row of the generated packet stage; what compiling them takes, apart.
+
+Rows are decoded frames of a mixed trace, 64 per call as in the pipeline, all of them in the second-level cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import measure
+import numpy as np
+import pytest
+import workloads
+
+from retina_jit import jit, memory
+from retina_jit.filters import FilterSpec, Plan, compile_filters
+from retina_jit.ingest.source import open_source
+from retina_jit.state.layout import BURST, PACKET
+
+KERNELS = str(Path(__file__).with_name("loop_kernels.py"))
+ROUNDS, TIMES, BURSTS = 7, 50, 64
+
+PROGRAMS = {
+    "none": [],
+    "tcp": ["tcp"],
+    "port": ["tcp.port = 443"],
+    "ports": ["tcp.port in {22, 25, 80, 443, 853, 8080, 8443}"],
+    "net": ["ipv4.addr in 10.0.0.0/8 and tcp.port = 443"],
+    "flags": ["tcp.window > 1000 and ipv4.time_to_live < 65"],
+    "three": ["tcp.port = 443", "udp.port = 53", "ipv6 and tcp"],
+    "many": [f"ipv4.addr in 10.{n}.0.0/16 and tcp.port = {443 + n % 3}" for n in range(32)],
+}
+
+
+@dataclass
+class Rows:
+    address: int
+    keep: Any
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Decoded rows whose frames stay where they are."""
+    region = memory.Region(BURSTS * BURST * PACKET.itemsize)
+    with open_source(workloads.beginning(workloads.trace(100), BURSTS * BURST)) as source:
+        fill = jit.function(f"{Path(__file__).with_name('ingest_kernels.py')}:fill_rows")
+        assert fill(jit.address(source.walk_unit), source.address, region.address, BURSTS * BURST) == BURSTS * BURST
+        yield Rows(region.address, region)
+
+
+def _plan(texts: list[str], level: str) -> Plan:
+    return compile_filters([FilterSpec(t, level) for t in texts])
+
+
+@pytest.mark.benchmark(group="filter")
+@pytest.mark.parametrize("level", ["packet", "connection"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_packet_stage(benchmark, rows, name, level):
+    """ns per row; `packet`: rows are handed out; `connection`: it is marked which go on."""
+    texts = PROGRAMS[name]
+    if texts:
+        plan = _plan(texts, level)
+        addresses = np.array([t.ctypes.data for t in plan.tables] or [0], np.int64)
+        stage = jit.address(plan.units["packet"])
+    else:
+        addresses, stage = np.zeros(1, np.int64), jit.address(f"{KERNELS}:ask_nothing")
+    matches = np.zeros(BURST * max(1, len(texts)), np.int64)
+    ask = jit.function(f"{KERNELS}:ask_stage")
+    found = 0
+
+    def run() -> None:
+        nonlocal found
+        found = ask(stage, int(addresses.ctypes.data), rows.address, BURSTS, int(matches.ctypes.data), TIMES)
+
+    benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)
+    count = BURSTS * BURST * TIMES
+    measure.note(benchmark, count, "row", filters=len(texts), matches_per_row=round(found / count, 3))
+
+
+@pytest.mark.benchmark(group="compile filters")
+@pytest.mark.parametrize("name", [n for n in PROGRAMS if n != "none"])
+def test_to_source(benchmark, name):
+    """From text to source code; machine code is made in another process, see `test_startup`."""
+    benchmark.pedantic(lambda: _plan(PROGRAMS[name], "connection"), rounds=5, warmup_rounds=1)
