@@ -106,7 +106,7 @@ def main() -> None:
         job = json.loads(line)
         try:
             answer = _job(job)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told to the parent
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
 
