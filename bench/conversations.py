@@ -5,6 +5,7 @@ Thousands of conversations run side by side, packet by packet, so that each pack
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def _ip(side: int, protocol: int, content: bytes) -> bytes:
 
 
 def write(path: Path, size: int) -> None:
-    """Write a capture of about `size` bytes."""
+    """Write a capture of about `size` bytes, and beside it what is in it."""
     query = bytes.fromhex("123401000001000000000000") + b"\x03www\x07example\x03com\x00\x00\x01\x00\x01"
     kinds = [_tcp(tls(), HTTPS), _tcp(plain(), PLAIN), _udp([(0, query), (1, query + bytes(60))], DNS)]
     micro, written, wave = 1_700_000_000_000_000, 24, 0
@@ -137,6 +138,8 @@ def write(path: Path, size: int) -> None:
                         written += out.write(_copies(frames[step], 3 * wave + kind, micro).tobytes())
                         micro += TOGETHER
             wave += 1
+    counts = {"connections": 3 * TOGETHER * wave, "tls": TOGETHER * wave}
+    path.with_name(f"{path.name}.json").write_text(json.dumps({"exact": counts}))
 
 
 def _copies(template: tuple[int, bytes], wave: int, micro: int) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""What the Python tools and libpcap are made to do, each in a process of its own: `peer_programs.py TASK FILE [FILTER]`."""
+"""What the Python tools and libpcap are made to do, each in a process of its own: `peer_programs.py TASK FILE`, or
+`peer_programs.py libpcap FILTER FILE...`."""
 
 from __future__ import annotations
 
@@ -61,8 +62,9 @@ class Libpcap:
         return total.value
 
 
-def libpcap(path: str, expression: str) -> int:
-    return Libpcap().count(path, expression)
+def libpcap(expression: str, *paths: str) -> int:
+    peer = Libpcap()
+    return sum(peer.count(path, expression) for path in paths)
 
 
 def _segments(path: str) -> Any:

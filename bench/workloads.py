@@ -99,7 +99,8 @@ def known(path: Path) -> dict[str, Any]:
 
 def digest(path: Path) -> str:
     """Short hash of a trace, to be noted beside a measurement."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def _put(out: Any, at: Any, width: int, value: Any) -> None:
