@@ -175,5 +175,8 @@ def compile_callback(s: Subscription, views: Sequence[tuple[Any, int]]) -> jit.E
     wrapper: Callable[..., Any] = scope["callback"]
     try:
         return jit.adopt(jit.Kernel(wrapper, role="entry"), f"callback {s.name}")
+    except KeyError as fault:
+        known = ", ".join(sorted({n for t in s.types for n in t.RECORD.names or ()} | set(s.state.dtype.names or () if s.state is not None else ())))
+        raise SubscriptionError(f"subscription {s.name!r}: the callback asks a record for {fault}; there are: {known}") from fault
     except numba.core.errors.NumbaError as fault:
         raise SubscriptionError(f"subscription {s.name!r}: the callback does not compile in nopython mode:\n{fault}") from fault

@@ -1,0 +1,88 @@
+"""The state structures one step at a time, for tests: each entry runs a list of operations."""
+
+from __future__ import annotations
+
+from retina_jit import memory
+from retina_jit.jit import entry
+from retina_jit.memory import load64, store64
+from retina_jit.state.arena import allocate, enlarge, release
+from retina_jit.state.flowkey import set_key
+from retina_jit.state.layout import PACKET
+from retina_jit.state.table import CONNECTION_AT, find, insert, record_address, remove
+from retina_jit.state.timers import TIMERS_AT, count_of, file, free_block, index_in, rebuild, take_chain
+
+PACKET_AT = memory.at(PACKET)
+SIZE = PACKET.itemsize
+
+
+@entry
+def set_keys(rows, count, seed):
+    for n in range(count):
+        set_key(PACKET_AT(rows + n * SIZE), seed)
+    return 0
+
+
+@entry
+def table(tables, rows, operations, count, answers):
+    """Operations are pairs (what, row number): 0 find, 1 insert, 2 remove what find gives."""
+    for n in range(count):
+        what = load64(operations + 16 * n)
+        row = PACKET_AT(rows + load64(operations + 16 * n + 8) * SIZE)
+        high = row.direction != 0
+        index = find(tables, row, high)
+        if what == 1 and index < 0:
+            index = insert(tables, row, high)
+            if index >= 0:
+                CONNECTION_AT(record_address(tables, index)).life = 1
+        elif what == 2 and index >= 0:
+            remove(tables, index)
+        store64(answers + 8 * n, index)
+    return 0
+
+
+@entry
+def blocks(arena, operations, count, answers):
+    """Operations are triples: (0, size, 0) allocate, (1, address, size) release, (2, address, old size << 32 | new size) enlarge."""
+    for n in range(count):
+        at = operations + 24 * n
+        what, a, b = load64(at), load64(at + 8), load64(at + 16)
+        if what == 0:
+            a = allocate(arena, a)
+        elif what == 1:
+            release(arena, a, b)
+        else:
+            old = b >> 32
+            a = enlarge(arena, a, old, old, b & 0xFFFFFFFF)
+        store64(answers + 8 * n, a)
+    return 0
+
+
+@entry
+def file_timer(timers, tables, index, due):
+    file(timers, tables, index, due)
+    return CONNECTION_AT(record_address(tables, index)).filed + 0
+
+
+@entry
+def take(timers, tables, tick, out):
+    """Advance to a tick. Lists the indices filed under it that are valid there; returns how many."""
+    t = TIMERS_AT(timers)
+    t.now = tick
+    block = take_chain(timers, tick)
+    found = 0
+    while block:
+        for n in range(count_of(block)):
+            index = index_in(block, n)
+            if CONNECTION_AT(record_address(tables, index)).filed == tick & 0xFFFFFFFF:
+                store64(out + 8 * found, index)
+                found += 1
+        following = load64(block)
+        free_block(timers, block)
+        block = following
+    return found
+
+
+@entry
+def anew(timers, tables):
+    rebuild(timers, tables)
+    return 0
