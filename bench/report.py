@@ -119,6 +119,8 @@ def _machine() -> dict[str, Any]:
 
 
 def _significant(value: float) -> str:
+    if value <= 0:
+        return "?"  # lost in noise
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
@@ -162,6 +164,8 @@ def render(record: dict[str, Any]) -> str:
 
 
 def _millions(rate: float) -> str:
+    if rate <= 0:
+        return "?"
     return f"{rate / 1e6:.3g} M" if rate < 1e8 else f"{rate / 1e6:.0f} M"
 
 
