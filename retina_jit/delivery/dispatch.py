@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,11 @@ from retina_jit.delivery.event import EVENT
 from retina_jit.errors import CallbackError
 from retina_jit.subscription import Subscription
 
-PIECE = 256 << 10
+PIECE = 128 << 10
 """How much is copied out at once [byte]. A view that is kept keeps its piece alive, so pieces are small."""
 
 BATCH_PIECE = 4 << 20
-MOST_EVENTS = 1 << 14
+MOST_EVENTS = BATCH_PIECE // 32
 SCAN = "retina_jit.delivery.scan:scan"
 
 Handler = Callable[[bytes, int], Any]
@@ -49,6 +49,30 @@ def _each(subscription: Subscription, offsets: Sequence[int]) -> Handler:
     return many
 
 
+def _every(subscription: Subscription, offsets: Sequence[int]) -> Callable[[bytes, Iterator[int]], None]:
+    """Make the loop over the events of a program with one subscription: without a call and a look-up per event."""
+    if len(subscription.types) != 1:
+        handler = _each(subscription, offsets)
+
+        def general(buffer: bytes, places: Iterator[int]) -> None:
+            for at in places:
+                handler(buffer, at)
+
+        return general
+    callback, (t0,), (o0,) = subscription.callback, subscription.types, offsets
+
+    def one(buffer: bytes, places: Iterator[int]) -> None:
+        for at in places:
+            callback(t0(buffer, at, at + o0))
+
+    return one
+
+
+def address_of(buffer: bytes) -> int:
+    """Return where the bytes lie; valid as long as the object lives."""
+    return ctypes.cast(buffer, ctypes.c_void_p).value or 0
+
+
 class Dispatcher:
     """Drains one worker's ring and calls.
 
@@ -68,6 +92,7 @@ class Dispatcher:
         self._size = int(worker["ring_size"])
         self._scan = jit.function(SCAN)
         self._out = np.zeros(MOST_EVENTS + 1, np.int64)
+        self._out_address = self._out.ctypes.data
         self._subscriptions = subscriptions
         self._offsets = offsets
         self._stop = on_error == "stop"
@@ -75,6 +100,7 @@ class Dispatcher:
         self._only_batches = len(self._batches) == len(subscriptions)
         self._piece = BATCH_PIECE if self._batches else PIECE
         self._handlers = [None if s.deliver != "each" else _each(s, o) for s, o in zip(subscriptions, offsets, strict=True)]
+        self._loop = _every(subscriptions[0], offsets[0]) if len(subscriptions) == 1 and not self._batches else None
         self.delivered = 0
         self.failed = [0] * len(subscriptions)
 
@@ -98,10 +124,13 @@ class Dispatcher:
         start = tail & mask
         total = 0
         while start < end:
-            count = self._scan(self._ring + start, end - start, self._piece, self._out.ctypes.data, MOST_EVENTS)
-            length = int(self._out[count])
-            buffer = ctypes.string_at(self._ring + start, length)
-            start += length
+            # Copied before it is looked at: a copy streams, following the events through cold memory does not.
+            buffer = ctypes.string_at(self._ring + start, min(end - start, self._piece))
+            count = self._scan(address_of(buffer), len(buffer), self._out_address, MOST_EVENTS)
+            if count == 0:
+                buffer = ctypes.string_at(self._ring + start, int(self._out[0]))
+                count = self._scan(address_of(buffer), len(buffer), self._out_address, MOST_EVENTS)
+            start += int(self._out[count])
             # Free the place before calling: the worker goes on while Python works.
             worker["tail"] = after if start >= end else tail - (tail & mask) + start
             total += count
@@ -118,6 +147,9 @@ class Dispatcher:
             if self._only_batches:
                 return
             events = events[~np.isin(numbers, list(self._batches))]
+        if self._loop is not None:
+            self._call_only(buffer, iter((events >> 32).tolist()))
+            return
         handlers = self._handlers
         at = 0
         listed = events.tolist()
@@ -128,6 +160,16 @@ class Dispatcher:
                     handlers[event & 0xFFFFFFFF](buffer, event >> 32)  # type: ignore[misc]
             except Exception as error:  # noqa: BLE001 - whatever a user's callback raises
                 self._failed(listed[at - 1] & 0xFFFFFFFF, error)
+
+    def _call_only(self, buffer: bytes, places: Iterator[int]) -> None:
+        assert self._loop is not None
+        while True:
+            try:
+                self._loop(buffer, places)
+            except Exception as error:  # noqa: BLE001 - whatever a user's callback raises
+                self._failed(0, error)  # the iterator stands behind the event that failed
+            else:
+                return
 
     def _batch(self, n: int, buffer: bytes, places: np.ndarray[Any, Any]) -> None:
         s = self._subscriptions[n]

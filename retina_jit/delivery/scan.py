@@ -8,23 +8,24 @@ from retina_jit.jit import entry
 from retina_jit.memory import store64
 
 EVENT_AT = memory.at(EVENT)
+HEAD = EVENT.itemsize
 
 
 @entry
-def scan(start, length, limit, out, most):
-    """List whole events from `start` on: `offset << 32 | subscription` per event at `out`, then the bytes they take.
+def scan(start, length, out, most):
+    """List the whole events from `start` on: `offset << 32 | subscription` per event at `out`, then the bytes they take.
 
-    Stops after `most` events, or before the event that would exceed `limit` bytes (but takes one at least).
-    Returns how many; `out` has room for most + 1 words.
+    Stops after `most` events, or at one that `length` bytes do not hold whole. Returns how many; `out` has room for
+    most + 1 words. If not even the first is whole, the bytes are what it takes.
     """
     at = 0
     count = 0
-    while at < length and count < most:
+    while at + HEAD <= length and count < most:
         e = EVENT_AT(start + at)
-        if count and at + e.size > limit:
+        if at + e.size > length:
             break
         store64(out + 8 * count, (at << 32) | e.subscription)
         at += e.size
         count += 1
-    store64(out + 8 * count, at)
+    store64(out + 8 * count, at if count else EVENT_AT(start).size + 0)
     return count
