@@ -10,8 +10,7 @@ from support.checked import Checked
 from support.running import SAMPLES, SHARED
 
 FOREIGN = sorted((SHARED / "pcaps").glob("*")) if SHARED.exists() else []
-UNREAD = ("someip_sd_sample",)  # a link type that is not supported
-CAPTURES = [p for p in [*sorted(SAMPLES.glob("*.pcap")), *FOREIGN] if not any(n in p.name for n in UNREAD)]
+CAPTURES = [*sorted(SAMPLES.glob("*.pcap")), *FOREIGN]
 SMALL = [p for p in CAPTURES if p.stat().st_size < 300_000]
 MUTATED = 100_000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from oracle.tracker import Settings, Tracker
 from support import streams
 from support.mixes import faithful, mix
 from support.running import MemoryFile, check, collect, config, run_frames, runtime
-from traffic import Frame, pcap_bytes
+from traffic import Frame, TcpConversation, pcap_bytes
 
 from retina_jit.datatypes import ConnRecord, FiveTuple
 from retina_jit.stats import COUNTERS
@@ -59,7 +60,7 @@ def grouped(items: list[tuple[Any, Any]]) -> dict[Any, list[Any]]:
     return dict(out)
 
 
-def run(frames: list[Frame], s: Settings, **more: Any) -> tuple[list[dict[str, Any]], list[tuple[Any, Any]], dict[str, int]]:
+def run(frames: list[Frame], s: Settings, **more: int) -> tuple[list[dict[str, Any]], list[tuple[Any, Any]], dict[str, int]]:
     """Records, (five-tuple, what the parser saw) pairs, counters."""
     subscription, records = collect("ConnRecord")
     subscriptions, seen = [subscription], []
@@ -78,7 +79,7 @@ def run(frames: list[Frame], s: Settings, **more: Any) -> tuple[list[dict[str, A
     return [record(c) for c in records], seen, result.counters
 
 
-def compare(frames: list[Frame], s: Settings, **more: Any) -> None:
+def compare(frames: list[Frame], s: Settings, **more: int) -> None:
     records, seen, counters = run(frames, s, **more)
     oracle = Tracker(s)
     for f in frames:
@@ -189,3 +190,21 @@ def test_mixes_reach_every_counter():
         for name, n in tracker.counters.items():
             total[name] += n
     assert [name for name, n in total.items() if n == 0] == []
+
+
+def test_connections_that_come_and_go_while_time_stands_still():
+    # Each leaves an entry in the timer wheel; the wheel does not turn, and its room is that of five connections.
+    talk = TcpConversation(("192.0.2.1", 40000), ("198.51.100.1", 443), step_ns=0)
+    for n in range(1500):
+        talk.next_seq = [n, 2 * n]
+        talk.segment(0, flags=2, ack=0)
+        talk.segment(1, flags=4 | 16)
+    compare(talk.frames, Settings(), max_connections=5)
+
+
+def test_clock_that_jumps_far_ahead():
+    frames = merged([mix(8_000_000 + n, n, Settings()) for n in range(30)])
+    frames.insert(len(frames) // 2, replace(frames[0], ts_ns=frames[0].ts_ns + 60 * 10**9 * 60 * 24 * 365))
+    subscription, records = collect("ConnRecord")
+    result = run_frames([subscription], frames, config(max_connections=50, midstream=True))
+    assert sum(c.total_pkts for c in records) == result.counters["tracked"]

@@ -140,9 +140,9 @@ def test_compiled_callback_that_does_not_compile_is_named():
     def misspelt(frame: Any) -> None:
         frame.lenght += 1
 
-    with pytest.raises(SubscriptionError, match="'bad'.*does not compile"):
+    with pytest.raises(SubscriptionError, match=r"'bad'.*does not compile"):
         runtime([Subscription("", (ZcFrame,), bad, "jit", name="bad")], [TLS])
-    with pytest.raises(SubscriptionError, match="'misspelt'.*'lenght'; there are: caplen, data, length, number, ts"):
+    with pytest.raises(SubscriptionError, match=r"'misspelt'.*'lenght'; there are: caplen, data, length, number, ts"):
         runtime([Subscription("", (ZcFrame,), misspelt, "jit", name="misspelt")], [TLS])
 
 
