@@ -70,7 +70,7 @@ def _every(subscription: Subscription, offsets: Sequence[int]) -> Callable[[byte
 
 def address_of(buffer: bytes) -> int:
     """Return where the bytes lie; valid as long as the object lives."""
-    return ctypes.cast(buffer, ctypes.c_void_p).value or 0
+    return ctypes.cast(ctypes.c_char_p(buffer), ctypes.c_void_p).value or 0
 
 
 class Dispatcher:
