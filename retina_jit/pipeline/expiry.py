@@ -7,10 +7,12 @@ from retina_jit.memory import load64, shift_right
 from retina_jit.pipeline.access import WORKER_AT, connection_of, counter, terminate
 from retina_jit.state import timers
 from retina_jit.state.layout import OVER, SEEN_TWO
-from retina_jit.state.table import TABLE_AT
+from retina_jit.state.table import TABLE_AT, prefetch_index, prefetch_slot
 from retina_jit.state.track import signed32
 
 EXPIRED, DRAINED, CLOSED = (counter(f"ended_{n}") for n in ("expired", "drained", "closed"))
+AHEAD = 8
+"""How many connections ahead memory is asked for."""
 
 
 @leaf
@@ -32,7 +34,15 @@ def _visit(w, tick):
     slot = tick & (timers.SLOTS - 1)
     block = timers.take_chain(worker.timers, tick)
     while block:
-        for n in range(timers.count_of(block)):
+        count = timers.count_of(block)
+        for n in range(min(count, AHEAD)):
+            prefetch_index(worker.table, timers.index_in(block, n))
+        for n in range(count):
+            if n + 2 * AHEAD < count:
+                prefetch_index(worker.table, timers.index_in(block, n + 2 * AHEAD))
+            if n + AHEAD < count:
+                # Removing it will look for its slot.
+                prefetch_slot(worker.table, connection_of(w, timers.index_in(block, n + AHEAD)).hash)
             index = timers.index_in(block, n)
             c = connection_of(w, index)
             # Filed elsewhere by now, or another connection in the same record: not this entry's business.
@@ -71,7 +81,10 @@ def expire(w):
 def drain(w):
     """The input is over: end every connection."""
     worker = WORKER_AT(w)
-    for index in range(TABLE_AT(worker.table).unused):
+    unused = TABLE_AT(worker.table).unused
+    for index in range(unused):
+        if index + AHEAD < unused:
+            prefetch_slot(worker.table, connection_of(w, index + AHEAD).hash)
         c = connection_of(w, index)
         if c.life:
             terminate(w, index, CLOSED if c.flags & OVER else DRAINED)

@@ -83,6 +83,17 @@ def prefetch_record(table, hash_):
 
 
 @leaf
+def prefetch_index(table, index):
+    """Ask for the record at a pool index, and its TRACK."""
+    t = TABLE_AT(table)
+    prefetch_write(t.pool + index * SIZE)
+    prefetch_write(t.pool + index * SIZE + 64)
+    if t.track:
+        prefetch_write(t.track + index * t.track_size)
+        prefetch_write(t.track + index * t.track_size + 64)
+
+
+@leaf
 def find(table, row, high):
     """Index of the row's connection, or NONE. `high`: the row's source is the high endpoint."""
     t = TABLE_AT(table)
