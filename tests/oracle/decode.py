@@ -91,6 +91,16 @@ def _link(p: Packet, link: int) -> tuple[int, int]:
     if link == 51:
         p.row["l2_type"] = 0x8864 if len(p.data) < 6 or p.data[:2] != b"\x11\x00" else 0
         return _pppoe(p, 0)
+    if link == 192:
+        p.take(0, 8)
+        at, inner = int.from_bytes(p.data[2:4], "little"), int.from_bytes(p.data[4:8], "little")
+        if at < 8:
+            raise Refused(MALFORMED)
+        if inner == 1:
+            p.take(at, 14)
+            return _ethertype(p, p.number(at + 12, 2), at + 14)
+        if inner in (12, 14, 101):
+            return _version(p, at)
     raise Refused(NOT_IP)
 
 

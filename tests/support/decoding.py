@@ -96,7 +96,7 @@ def ip_packets(draw: Any) -> tuple[int, bytes]:
 def frames(draw: Any) -> FrameCase:
     """Frames of every link type, with tags and labels, cut, padded and mutated."""
     kind, packet = draw(ip_packets())
-    link = draw(st.sampled_from([1, 1, 1, 1, 0, 9, 12, 14, 50, 51, 101, 104, 108, 113, 228, 229, 276, 105]))
+    link = draw(st.sampled_from([1, 1, 1, 1, 0, 9, 12, 14, 50, 51, 101, 104, 108, 113, 192, 228, 229, 276, 105]))
     if link in (0, 1, 101, 108, 113, 228, 229, 276):
         data = draw(_shims(kind, packet)) if link in (1, 113, 276) else None
         kind, packet = data or (kind, packet)
@@ -109,6 +109,11 @@ def frames(draw: Any) -> FrameCase:
         data = _pppoe(_ppp(kind, packet, False))
     elif link == 104:
         data = b"\x0f\0" + kind.to_bytes(2, "big") + packet
+    elif link == 192:
+        inner = draw(st.sampled_from([1, 101, 127]))
+        extra = draw(st.binary(max_size=12))
+        data = b"\0\0" + (8 + len(extra)).to_bytes(2, "little") + inner.to_bytes(4, "little") + extra
+        data += packets.Link().wrap(kind, packet) if inner == 1 else packet
     else:
         data = packet
     if draw(st.integers(0, 3)) == 0:
