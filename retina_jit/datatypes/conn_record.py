@@ -11,12 +11,12 @@ from retina_jit import memory
 from retina_jit.datatypes import five_tuple
 from retina_jit.datatypes.base import DataType, number, register
 from retina_jit.datatypes.five_tuple import FiveTuple
-from retina_jit.delivery.event import CONTEXT_AT, put_bytes
+from retina_jit.delivery.event import CONTEXT_AT, packed, put_bytes, reserve_bytes
 from retina_jit.jit import entry, kernel
-from retina_jit.memory import load64
+from retina_jit.memory import load64, store64
 from retina_jit.state.layout import CHUNKS, HISTORY_LETTERS, MOST_CHUNKS
 from retina_jit.state.table import CONNECTION_AT
-from retina_jit.state.track import CHUNKS_AT, SIDE_AT, TRACK_AT, side_address
+from retina_jit.state.track import CHUNKS_AT, SIDE_AT, TRACK_AT, gap_packets, side_address
 
 SIDE = np.dtype(
     [
@@ -77,7 +77,12 @@ def _write_side(context, out, side):
             upto = load64(block + _LIST + 16 * n + 8)
         o.content_gaps, o.max_simult_gaps, o.missed_bytes = open_gaps, h.max_gaps, missed
         o.chunks = put_bytes(context, block + _LIST, 16 * h.count)
-        o.gaps = put_bytes(context, block + _GAPS, 16 * h.gaps)
+        room = reserve_bytes(context, 16 * h.gaps)
+        if room and h.gaps:
+            for n in range(h.gaps):
+                store64(room + 16 * n, load64(block + _GAPS + 16 * n))
+                store64(room + 16 * n + 8, gap_packets(block, load64(block + _GAPS + 16 * n + 8)))
+            o.gaps = packed(context, room, 16 * h.gaps)
 
 
 @entry

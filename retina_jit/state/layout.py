@@ -165,6 +165,8 @@ CHUNKS = np.dtype(
         ("count", "i8"),  # intervals
         ("gaps", "i8"),  # gaps that have been open
         ("max_gaps", "i8"),  # most that were open at once
+        ("open", "i8"),  # how many are
+        ("seen", "i8"),  # packets that came while any was
         ("full", "i8"),  # 1: more than MOST_CHUNKS intervals, the rest was not noted
     ]
 )

@@ -73,7 +73,7 @@ def _spill(s, arena):
     block = allocate(arena, CHUNKS_SIZE)
     if block:
         h = CHUNKS_AT(block)
-        h.gaps, h.max_gaps, h.full, h.count = 0, 0, 0, 0
+        h.gaps, h.max_gaps, h.full, h.count, h.seen, h.open = 0, 0, 0, 0, 0, 0
         if s.reach:
             store64(block + _LIST, 0)
             store64(block + _LIST + 8, s.reach)
@@ -82,33 +82,77 @@ def _spill(s, arena):
     return block
 
 
-@kernel
-def _note_gaps(block):
-    """Count this packet for every gap that is open; what stands before the first interval is a gap as well."""
+@leaf
+def _is_open(block, start):
+    """Whether a gap begins at `start`: behind an interval that is not the last, or at 0 if nothing is seen there."""
     h = CHUNKS_AT(block)
+    if h.count and start == 0 and load64(block + _LIST) > 0:
+        return True
+    for n in range(h.count - 1):
+        if load64(block + _LIST + 16 * n + 8) == start:
+            return True
+    return False
+
+
+@kernel
+def _open_gap(block, start):
+    h = CHUNKS_AT(block)
+    at = 0
+    while at < h.gaps and load64(block + _GAPS + 16 * at) != start:
+        at += 1
+    if at == MOST_CHUNKS:
+        return
+    value = block + _GAPS + 16 * at + 8
+    if at == h.gaps:
+        h.gaps += 1
+        store64(value - 8, start)
+        store64(value, 0)
+    if load64(value) >= 0:
+        store64(value, load64(value) - h.seen - 1)
+
+
+@kernel
+def _settle_gaps(block):
+    """The intervals have changed: close the gaps that are filled, open the new ones."""
+    h = CHUNKS_AT(block)
+    for n in range(h.gaps):
+        value = block + _GAPS + 16 * n + 8
+        if load64(value) < 0 and not _is_open(block, load64(value - 8)):
+            store64(value, gap_packets(block, load64(value)))
+    h.open = 0
     start = 0
-    open_now = 0
     for n in range(h.count):
         if load64(block + _LIST + 16 * n) > start:
-            open_now += 1
-            at = 0
-            while at < h.gaps and load64(block + _GAPS + 16 * at) != start:
-                at += 1
-            if at < h.gaps:
-                store64(block + _GAPS + 16 * at + 8, load64(block + _GAPS + 16 * at + 8) + 1)
-            elif at < MOST_CHUNKS:
-                store64(block + _GAPS + 16 * at, start)
-                store64(block + _GAPS + 16 * at + 8, 1)
-                h.gaps += 1
+            h.open += 1
+            _open_gap(block, start)
         start = load64(block + _LIST + 16 * n + 8)
-    if open_now > h.max_gaps:
-        h.max_gaps = open_now
+    if h.open > h.max_gaps:
+        h.max_gaps = h.open
+
+
+@leaf
+def gap_packets(block, value):
+    """How many packets were seen while a gap was open. An open gap holds how many were seen before it, as -1 - n."""
+    return value + CHUNKS_AT(block).seen + 1 if value < 0 else value
+
+
+@kernel
+def _note_packet(block):
+    """Count this packet for every gap that is open, without looking at them."""
+    h = CHUNKS_AT(block)
+    if h.open:
+        h.seen += 1
 
 
 @kernel
 def _insert(block, start, end):
     """Merge an interval into the sorted, disjoint list; touching intervals become one."""
     h = CHUNKS_AT(block)
+    newest = block + _LIST + 16 * (h.count - 1)
+    if h.count and start >= load64(newest) and start <= load64(newest + 8):
+        # The usual case: the stream goes on. No gap begins or ends.
+        store64(newest + 8, max(load64(newest + 8), end))
+        return
     first = 0
     while first < h.count and load64(block + _LIST + 16 * first + 8) < start:
         first += 1
@@ -130,6 +174,7 @@ def _insert(block, start, end):
         h.count -= last - first - 1
     store64(at, low)
     store64(at + 8, high)
+    _settle_gaps(block)
 
 
 @kernel
@@ -151,7 +196,7 @@ def _follow(t, s, row, side, arena):
         return
     if row.payload_len == 0:
         if block:
-            _note_gaps(block)
+            _note_packet(block)
         return
     end = start + row.payload_len
     if block == 0:
@@ -162,7 +207,7 @@ def _follow(t, s, row, side, arena):
         if block == 0:
             return
     _insert(block, start, end)
-    _note_gaps(block)
+    _note_packet(block)
 
 
 @kernel
