@@ -313,10 +313,24 @@ def compile_unit(unit: str) -> None:
     _keep(_object_file(unit), code, symbol, fn.arity)
 
 
+def _packed(code: bytes, symbol: str, arity: int) -> bytes:
+    """Content of a cache file: a line that describes the object file, and the object file."""
+    head = {"symbol": symbol, "arity": arity, "sha256": hashlib.sha256(code).hexdigest()}
+    return json.dumps(head).encode() + b"\n" + code
+
+
+def _is_intact(content: bytes) -> bool:
+    """Whether a cache file is what was written; a damaged object file would end the process when it is linked."""
+    head, _, code = content.partition(b"\n")
+    try:
+        return bool(json.loads(head)["sha256"] == hashlib.sha256(code).hexdigest())
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 def _keep(target: Path, code: bytes, symbol: str, arity: int) -> None:
-    head = json.dumps({"symbol": symbol, "arity": arity}).encode() + b"\n"
     scratch = target.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
-    scratch.write_bytes(head + code)
+    scratch.write_bytes(_packed(code, symbol, arity))
     scratch.replace(target)  # atomic: another process sees all of it or nothing
 
 
@@ -429,7 +443,11 @@ def _locate(unit: str) -> tuple[int, int]:
         if not file.exists():  # a source was edited while it was compiled
             forget_sources()
             return _locate(unit)
-    return _load(key, file.read_bytes())
+    content = file.read_bytes()
+    if not _is_intact(content):
+        file.unlink()
+        return _locate(unit)
+    return _load(key, content)
 
 
 class Entry:
@@ -465,8 +483,7 @@ def function(unit: str) -> Entry:
 def adopt(fn: Kernel, name: str) -> Entry:
     """Compile, in this process, an entry that lives in no importable file (a user's compiled callback)."""
     code, symbol = compile_function(fn)
-    head = json.dumps({"symbol": symbol, "arity": fn.arity}).encode() + b"\n"
-    return Entry(name, *_load(f"{name} {hashlib.sha256(code).hexdigest()} {id(fn)}", head + code))
+    return Entry(name, *_load(f"{name} {hashlib.sha256(code).hexdigest()} {id(fn)}", _packed(code, symbol, fn.arity)))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -95,6 +95,17 @@ def test_functions_of_the_same_name_are_kept_apart(copy):
     assert run(copy, "retina_jit.zz_same1:answer", "retina_jit.zz_same2:answer") == (2, [6, 7])
 
 
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b[:-1] + bytes([b[-1] ^ 1]), lambda _: b"", lambda _: b"{}\n"])
+def test_damaged_object_file_is_compiled_again(tmp_path, monkeypatch, damage):
+    unit = tmp_path / "good.py"
+    unit.write_text("from retina_jit.jit import entry\n\n\n@entry\ndef answer(x):\n    return x + 1\n")
+    monkeypatch.setenv("RETINA_JIT_CACHE", str(tmp_path / "cache"))
+    jit.ensure([f"{unit}:answer"])
+    (kept,) = (tmp_path / "cache").glob("answer-*.o")
+    kept.write_bytes(damage(kept.read_bytes()))
+    assert jit.function(f"{unit}:answer")(41) == 42
+
+
 def test_kernel_that_does_not_compile_is_reported(tmp_path):
     bad = tmp_path / "bad.py"
     bad.write_text("from retina_jit.jit import entry\n\n\n@entry\ndef answer(x):\n    return x + nothing\n")
