@@ -34,13 +34,14 @@ def imports(path: Path) -> set[str]:
 
 # ------------------------------------------------------------------------------------------------------------ layers
 
-BASE = {"errors", "jit", "memory", "status", "stats"}
+BASE = {"errors", "stamp", "jit", "memory", "status", "stats"}
 LAYERS: dict[str, set[str]] = {
     # what a folder (or module) may import beside itself; a packet's path goes downwards
     "errors": set(),
     "status": set(),
     "stats": set(),
-    "jit": {"errors"},
+    "stamp": {"errors"},
+    "jit": {"errors", "stamp"},
     "memory": {"jit"},
     "state": BASE,
     "parsers": BASE | {"state", "delivery"},  # delivery: only the format of an event, see below
@@ -147,14 +148,14 @@ def test_kernels_are_not_annotated(path):
 
 
 def test_every_project_import_of_a_kernel_file_is_seen_by_the_cache():
-    from retina_jit import jit
+    from retina_jit import stamp
 
     for path in FILES:
         if kernels(path):
-            seen = {str(f.relative_to(PACKAGE)) for f in jit._imports(path)}
+            seen = {str(f.relative_to(PACKAGE)) for f in stamp.imports(path)}
             for node in tree(path).body:
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("retina_jit"):
                     for module in [node.module, *(f"{node.module}.{a.name}" for a in node.names)]:
-                        file = jit._module_file(module)
+                        file = stamp.module_file(module)
                         if module != "retina_jit" and file is not None:
                             assert str(file.relative_to(PACKAGE)) in seen, f"{name(path)}: {module}"

@@ -1,0 +1,116 @@
+"""Where machine code is kept, and under which name: the content of all that it was made from.
+
+Nothing here imports Numba: a warm start only has to read source files and hash them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import re
+import stat
+import sys
+from pathlib import Path
+
+from retina_jit.errors import CompileError
+
+CHECKED = os.environ.get("RETINA_JIT_CHECKED", "") not in ("", "0")
+"""Checked mode: a read outside a packet raises instead of giving zero. Part of every cache key."""
+
+
+def cache_dir() -> Path:
+    """Return the private cache folder, made with mode 0700; refuse one that others may write to."""
+    base = os.environ.get("RETINA_JIT_CACHE")
+    path = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retina_jit"
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = path.stat()
+    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022:
+        raise CompileError(
+            f"the cache folder {path} is not private to this user: machine code is loaded from it. "
+            f"Fix: chmod 700 {path}, or name another folder in RETINA_JIT_CACHE"
+        )
+    return path
+
+
+_IMPORT = re.compile(r"^\s*(?:from\s+(retina_jit[\w.]*)\s+import\s+\(?([^#\n]*)|import\s+(retina_jit[\w.]*))", re.M)
+PACKAGE = Path(__file__).parent
+_closures: dict[Path, frozenset[Path]] = {}
+_digests: dict[Path, bytes] = {}
+
+
+def module_file(name: str) -> Path | None:
+    """Return the file of a module of the package; None if there is none."""
+    path = PACKAGE.joinpath(*name.split(".")[1:])
+    if path.with_suffix(".py").exists():
+        return path.with_suffix(".py")
+    return path / "__init__.py" if (path / "__init__.py").exists() else None
+
+
+def imports(file: Path) -> set[Path]:
+    """Return the files of the package that a file imports, read from its text."""
+    found: set[Path] = set()
+    for match in _IMPORT.finditer(file.read_text()):
+        base = match[1] or match[3]
+        names = [base, *(f"{base}.{n.strip().split(' ')[0]}" for n in (match[2] or "").strip("()").split(",") if n.strip())]
+        found |= {f for n in names if (f := module_file(n)) is not None}
+    return found
+
+
+def _closure(file: Path) -> frozenset[Path]:
+    """Every project file that `file` depends on, itself included."""
+    if file not in _closures:
+        seen, todo = {file}, [file]
+        while todo:
+            for other in imports(todo.pop()) - seen:
+                seen.add(other)
+                todo.append(other)
+        _closures[file] = frozenset(seen)
+    return _closures[file]
+
+
+def _digest(file: Path) -> bytes:
+    if file not in _digests:
+        _digests[file] = hashlib.sha256(file.read_bytes()).digest()
+    return _digests[file]
+
+
+def forget_sources() -> None:
+    """Read the source files anew at the next look-up (a notebook or a test has edited them)."""
+    _closures.clear()
+    _digests.clear()
+
+
+_machine: tuple[str, str, str] | None = None
+
+
+def _machine_key() -> tuple[str, str, str]:
+    """Processor, its features, versions."""
+    global _machine
+    if _machine is None:
+        import llvmlite.binding as llvm
+
+        version = importlib.metadata.version
+        _machine = (
+            llvm.get_host_cpu_name(),
+            llvm.get_host_cpu_features().flatten(),
+            f"{version('numba')} {version('llvmlite')} {version('numpy')} {sys.version_info[:2]} {CHECKED}",
+        )
+    return _machine
+
+
+def stamp(unit: str) -> str:
+    """Return the content hash under which the machine code of `unit` ("module:function" or "file.py:function") is kept."""
+    where, _, name = unit.rpartition(":")
+    file = Path(where) if where.endswith(".py") else module_file(where)
+    if file is None:
+        raise CompileError(f"no module {where}")
+    # Modules that import one another share a closure, so the module's own name belongs to the key.
+    home = "generated" if where.endswith(".py") else where
+    h = hashlib.sha256(repr((home, name, _machine_key())).encode())
+    h.update(_digest(file))
+    for f in sorted(_closure(file), key=str):
+        # A generated file is known by its content, a module of the package also by its place in it.
+        h.update(str(f.relative_to(PACKAGE)).encode() if f.is_relative_to(PACKAGE) else b"generated")
+        h.update(_digest(f))
+    return h.hexdigest()[:32]
