@@ -29,7 +29,7 @@ FIREWALLS = {
 }
 """Entries of the pipeline that it calls by address: WORKER field -> entry."""
 
-PIPELINE = ("retina_jit.ingest.readahead:help_reading", "retina_jit.pipeline.run:run", "retina_jit.pipeline.run:finish", "retina_jit.delivery.scan:scan")
+PIPELINE = ("retina_jit.ingest.readahead:help_reading", "retina_jit.pipeline.run:run", "retina_jit.pipeline.run:finish", "retina_jit.delivery.scan:scan", "retina_jit.delivery.scan:gather")
 WALKERS = ("retina_jit.ingest.pcap:walk", "retina_jit.ingest.pcapng:walk")
 STAGES = ("packet", "connection", "protocol", "session", "end")
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from retina_jit import jit
 from retina_jit.datatypes.base import DataType
+
+GATHER = "retina_jit.delivery.scan:gather"
+
+
+@cache
+def _gather() -> jit.Entry:
+    return jit.function(GATHER)
 
 
 class Columns:
@@ -30,10 +39,12 @@ class Columns:
     def rows(self) -> np.ndarray[Any, Any]:
         """Structured array, one record per event; variable parts are packed words (see `raw`)."""
         if self._rows is None:
-            words = np.frombuffer(self._buffer, "<i8", len(self._buffer) // 8)
-            size = self.type.RECORD.itemsize // 8
-            first = (self.events + self._offset) >> 3
-            self._rows = words[first[:, None] + np.arange(size)].view(self.type.RECORD).reshape(-1)
+            record = self.type.RECORD
+            rows = np.empty(len(self.events), record)
+            places = np.ascontiguousarray(self.events, np.int64)
+            start = np.frombuffer(self._buffer, np.uint8).ctypes.data
+            _gather()(start, places.ctypes.data, len(places), self._offset, record.itemsize, rows.ctypes.data)
+            self._rows = rows
         return self._rows
 
     def __getitem__(self, key: str | int) -> Any:

@@ -1,11 +1,11 @@
-"""Finding the events in a run of ring bytes."""
+"""Finding the events in a run of ring bytes, and bringing their records together."""
 
 from __future__ import annotations
 
 from retina_jit import memory
 from retina_jit.delivery.event import EVENT
 from retina_jit.jit import entry
-from retina_jit.memory import store64
+from retina_jit.memory import copy, load64, store64
 
 EVENT_AT = memory.at(EVENT)
 HEAD = EVENT.itemsize
@@ -29,3 +29,11 @@ def scan(start, length, out, most):
         count += 1
     store64(out + 8 * count, at if count else EVENT_AT(start).size + 0)
     return count
+
+
+@entry
+def gather(start, places, count, offset, size, out):
+    """Copy `count` records of `size` bytes, `offset` behind each of the event positions at `places`, one behind the other."""
+    for n in range(count):
+        copy(out + n * size, start + load64(places + 8 * n) + offset, size)
+    return 0
