@@ -6,6 +6,7 @@ could be read was processed · 4 a callback raised · 130 stopped by Ctrl-C.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,10 @@ import click
 
 from retina_jit import __version__
 from retina_jit.errors import CallbackError, RetinaJitError
+
+# NumPy's linear algebra starts threads that spin for some 20 ms on the core that a worker wants. Here they go to sleep at
+# once, unless the user says otherwise; their results are the same. Must stand before NumPy is first imported.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 OK, ERROR, USAGE, CUT, CALLBACK, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -38,8 +43,6 @@ class Commands(click.Group):
             ctx.exit(ERROR)
         except BrokenPipeError:
             # The reader of our output has gone (head, less): not an error, and nothing is left to say to it.
-            import os
-
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(OK)
 
