@@ -139,6 +139,9 @@ class Dispatcher:
         return total
 
     def _call(self, buffer: bytes, events: np.ndarray[Any, Any]) -> None:
+        if self._only_batches and len(self._subscriptions) == 1:
+            self._batch(0, buffer, events >> 32)
+            return
         if self._batches:
             numbers, places = events & 0xFFFFFFFF, events >> 32
             for n in np.unique(numbers).tolist():
