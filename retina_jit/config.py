@@ -55,7 +55,7 @@ class DeliveryConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         What an exception in a callback does to the run; it is counted either way.
     """
 
-    ring: int = 32
+    ring: int = 8
     on_error: str = "stop"
 
 

@@ -133,6 +133,10 @@ def take_chunk(source):
 # ------------------------------------------------------------------------------------------------ seen by Python
 
 
+_spare: list[memory.Region] = []
+"""The ring of the source before: its memory is there already. Sources follow one another, so one is enough."""
+
+
 class ReadAhead:
     """The ring, and the helper's thread.
 
@@ -147,7 +151,7 @@ class ReadAhead:
     """
 
     def __init__(self, fd: int, size: int, source: np.void) -> None:
-        self._ring = memory.Region(HEADROOM + SLOTS * CHUNK)
+        self._ring = _spare.pop() if _spare else memory.Region(HEADROOM + SLOTS * CHUNK)
         self._home = memory.Region(READAHEAD.itemsize)
         self._words = self._home.array(READAHEAD, 1)[0]
         self.address = self._home.address
@@ -166,6 +170,8 @@ class ReadAhead:
         """Stop the helper; the ring must not be used any more."""
         self._words["stop"] = 1
         self._thread.join()
+        if not _spare:
+            _spare.append(self._ring)
 
 
 def is_worth(size: int) -> bool:
