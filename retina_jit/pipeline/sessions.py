@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from retina_jit import memory
 from retina_jit.jit import entry, kernel, leaf
-from retina_jit.memory import call2, call3, copy, fill, shift_right
+from retina_jit.memory import call2, call4, copy, fill, shift_right
 from retina_jit.parsers.session.contract import NOT_OURS, READY, STOP
 from retina_jit.pipeline.access import WORKER_AT, add, connection_of, counter
 from retina_jit.pipeline.groups import GROUP_AT, group_address, keep_only, load_sets
 from retina_jit.pipeline.layout import PROBE, PROBE_ROOM, PROBE_SIZE, SERVICE
 from retina_jit.pipeline.stages import connection_stage, deliver_packet, protocol_stage, session_stage, settle
 from retina_jit.state.arena import allocate, release
+from retina_jit.state.flowkey import protocol_of
 from retina_jit.state.layout import (
     INPUT,
     NO_PARSE,
@@ -125,6 +126,7 @@ def _parse(w, index, side, address, length, lost, cut, ts):
     i = INPUT_AT(worker.input)
     i.address, i.length, i.at, i.ts = address, length, 0, ts
     i.direction, i.lost, i.cut, i.arena = side, lost, cut, worker.arena
+    i.transport = protocol_of(c.key)
     s = SERVICE_AT(service_address(w, c.service))
     while True:
         answer = call2(s.parse, c.parser, worker.input)
@@ -172,12 +174,12 @@ def _identified(w, index, service):
 
 
 @kernel
-def _ask(w, rejected, wanted, side, address, length):
+def _ask(w, rejected, wanted, side, address, length, transport):
     """Ask every probe. Returns service << 1 | 1 when one is sure, else the services that are not rejected, << 1."""
     unsure = 0
     for service in range(1, WORKER_AT(w).service_count):
         if ((wanted & ~rejected) >> service) & 1:
-            answer = call3(SERVICE_AT(service_address(w, service)).probe, address, length, side)
+            answer = call4(SERVICE_AT(service_address(w, service)).probe, address, length, side, transport)
             if answer == CERTAIN:
                 return (service << 1) | 1
             if answer != REJECTED:
@@ -204,7 +206,7 @@ def _probe(w, index, side, address, length, lost, cut, ts):
     wanted = _wanted(w, index)
     buffer = c.parser + 0
     if buffer == 0:
-        answer = _ask(w, 0, wanted, side, address, length)
+        answer = _ask(w, 0, wanted, side, address, length, protocol_of(c.key))
         if answer & 1:
             if _identified(w, index, answer >> 1):
                 _parse(w, index, side, address, length, lost, cut, ts)
@@ -240,7 +242,7 @@ def _probe(w, index, side, address, length, lost, cut, ts):
     place = buffer + PROBE_HEAD + side * PROBE_ROOM
     copy(place + had, address, taken)
     _note_probe(buffer, side, taken, lost)
-    answer = _ask(w, p.rejected, wanted, side, place, had + taken)
+    answer = _ask(w, p.rejected, wanted, side, place, had + taken, protocol_of(c.key))
     if answer & 1:
         before0, before1 = p.length0 + 0, p.length1 + 0
         if _identified(w, index, answer >> 1):

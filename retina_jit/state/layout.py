@@ -64,7 +64,7 @@ PACKET = _record(
 )
 
 INPUT = _record(
-    64,
+    72,
     [
         ("address", "i8"),  # the bytes that are new
         ("length", "i8"),
@@ -74,6 +74,7 @@ INPUT = _record(
         ("lost", "i8"),  # bytes of this direction that are missing right before these
         ("arena", "i8"),  # address of the worker's ARENA
         ("cut", "i8"),  # bytes behind these that the capture does not have; a call of length 0 with them as `lost` follows
+        ("transport", "i8"),  # 6: bytes of a TCP stream; 17: a datagram, whole
     ],
 )
 """What a session parser is given."""

@@ -15,7 +15,7 @@ from retina_jit.parsers.protocol import protocols
 from retina_jit.status import Probe
 
 NAMES = sorted(name for name, protocol in protocols().items() if protocol.level == "session")
-ENTRIES = {"probe": 3, "parse": 2, "finish": 2, "release": 2, "project": 1}
+ENTRIES = {"probe": 4, "parse": 2, "finish": 2, "release": 2, "project": 1}
 
 each = pytest.mark.parametrize("name", NAMES)
 segments = st.lists(st.tuples(st.integers(0, 1), st.binary(max_size=60), st.sampled_from([0, 0, 0, 2, 500])), max_size=10)

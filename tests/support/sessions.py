@@ -67,18 +67,18 @@ class Parser:
         """Call an entry."""
         return self._entries[name](*words)
 
-    def probe(self, data: bytes, direction: int = 0) -> int:
+    def probe(self, data: bytes, direction: int = 0, transport: int = 6) -> int:
         """Ask the prober."""
         held = ctypes.create_string_buffer(data, len(data) or 1)
-        return self.call("probe", ctypes.addressof(held), len(data), direction)
+        return self.call("probe", ctypes.addressof(held), len(data), direction, transport)
 
-    def session(self) -> Session:
-        """Begin a connection."""
-        return Session(self)
+    def session(self, transport: int = 6) -> Session:
+        """Begin a connection over TCP (6) or UDP (17)."""
+        return Session(self, transport)
 
-    def run(self, segments: Iterable[Segment | Gap]) -> Session:
+    def run(self, segments: Iterable[Segment | Gap], transport: int = 6) -> Session:
         """Feed a connection to its end; what is delivered last is left for reading."""
-        session = self.session()
+        session = self.session(transport)
         for segment in segments:
             session.feed(*segment)
             if session.stopped:
@@ -104,8 +104,9 @@ class Parser:
 class Session:
     """One connection."""
 
-    def __init__(self, parser: Parser) -> None:
+    def __init__(self, parser: Parser, transport: int = 6) -> None:
         self.parser = parser
+        self.transport = transport
         self._state = np.zeros(1, parser.module.STATE)
         self._input = np.zeros(1, INPUT)
         self._out = np.zeros(2, np.int64)
@@ -115,13 +116,14 @@ class Session:
         self.not_ours = False
         self.taken = [0, 0]
 
-    def feed(self, direction: int, data: bytes, lost: int = 0, cut: int = 0) -> int:
-        """Give bytes of one direction, `cut` more of which were not captured; returns the flags of the last call."""
+    def feed(self, direction: int, data: bytes, lost: int = 0, cut: int = 0, ts: int = 0) -> int:
+        """Give bytes of one direction, `cut` more of which were not captured, captured at `ts` [ns]; returns the flags of the last call."""
         held = ctypes.create_string_buffer(data, len(data) or 1)
         given = self._input
         given[:] = 0
         given["address"], given["length"], given["direction"] = ctypes.addressof(held), len(data), direction
         given["lost"], given["cut"], given["arena"] = lost, cut, self.parser.arena_address
+        given["transport"], given["ts"] = self.transport, ts
         flags = READY
         while flags & READY and not self.stopped:
             before = int(given["at"][0])

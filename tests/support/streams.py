@@ -27,7 +27,7 @@ HEAD = 24  # direction, lost, length
 
 
 @entry
-def probe(address, length, direction):
+def probe(address, length, direction, transport):
     if length < 4:
         return 0
     return 2 if load8(address) == 78 else 1  # "N" is not ours

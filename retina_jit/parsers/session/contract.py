@@ -7,11 +7,13 @@ A session parser is one module in this folder. It declares its protocol and its 
     never moved in between. Small; what can grow lies in the arena (`retina_jit.state.arena`).
 `PROBE_LIMIT`
     With this many bytes of one direction `probe` has always made up its mind.
-`probe(address, length, direction) -> Probe`
-    Looks at the first bytes in order of one direction, at least once; again, with more of them, after UNSURE.
+`probe(address, length, direction, transport) -> Probe`
+    Looks at the first bytes in order of one direction of a TCP stream (transport 6), at least once; again, with more of
+    them, after UNSURE. With UDP (transport 17) it gets one whole datagram at a time; UNSURE: the next one may tell.
 `parse(state, input) -> flags below`
     Takes bytes of one direction from `at` of the INPUT, and moves `at` past what it has taken. `lost` bytes are
     missing right before them: the parser deals with that and sets `lost` to 0. Flags:
+    With UDP every INPUT is one datagram; `lost` is 0.
     0: all bytes are taken, the next ones may complete a session;
     READY: a session is complete; deliver it, then call again with the same INPUT;
     STOP: nothing more can come of this connection: do not call again but for `release` (and READY, if set as well);

@@ -55,7 +55,7 @@ def _probe_ssl2(span):
 
 
 @entry
-def probe(address, length, direction):
+def probe(address, length, direction, transport):
     """What the first bytes of a direction look like."""
     span = (address, length)
     if length < 1:
