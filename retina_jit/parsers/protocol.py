@@ -49,6 +49,8 @@ class Field:
         "src" or "dst" for the parts of the five-tuple, which are known of a whole connection; else empty.
     enum : dict
         Names that a filter may write instead of the number.
+    keyed : bool
+        A filter names a key as well, `http.headers['Host']`. Session protocols only, kinds "text" and "bytes".
     """
 
     kind: str
@@ -60,6 +62,7 @@ class Field:
     shift: int = 0
     side: str = ""
     enum: dict[str, int] = field(default_factory=dict, hash=False)
+    keyed: bool = False
     name: str = ""
     protocol: str = ""
 
@@ -69,7 +72,8 @@ class Reader(Kernel):
 
     Header protocols: `reader(span, at)`, `at` being where the header begins. Session protocols: `reader(session)`,
     `session` being the address of the parser's state; numbers come back as a word, text and bytes as a span; lists
-    take a second argument, `reader(session, n)`, and `reader(session, -1)` is their length.
+    take a second argument, `reader(session, n)`, and `reader(session, -1)` is their length. The second argument of a
+    keyed field is the key, a span: `reader(session, key)`.
     """
 
     def __init__(self, function: Callable[..., Any], declaration: Field) -> None:
@@ -173,6 +177,30 @@ class Example:
 
 
 @dataclass(frozen=True)
+class SessionExample:
+    """A conversation and what its sessions hold; run by the generic tests.
+
+    Attributes
+    ----------
+    name : str
+        What it shows.
+    segments : tuple of (int, bytes)
+        Direction (0: from the originator) and bytes, in the order of their arrival. TCP: pieces of the streams, which
+        the tests cut anew as they like; UDP: datagrams. Segment n arrives n + 1 seconds after the epoch.
+    sessions : tuple of dict
+        For each session, in the order of delivery, fields and what they must give: a number, a bool, bytes or a str, None
+        for absent text, a list for a list. A keyed field has a dict: key to value.
+    transport : int
+        6, TCP, or 17, UDP.
+    """
+
+    name: str
+    segments: tuple[tuple[int, bytes], ...]
+    sessions: tuple[dict[str, Any], ...]
+    transport: int = 6
+
+
+@dataclass(frozen=True)
 class Protocol:
     """One declared protocol.
 
@@ -220,7 +248,7 @@ def declare(
     Raises
     ------
     ProtocolError
-        The name is taken by another module, or a field has no known kind.
+        The name is taken by another module, a field has no known kind, or a key where there can be none.
     """
     module = sys._getframe(1).f_globals
     fields = {}
@@ -228,6 +256,8 @@ def declare(
         if isinstance(reader, Reader):
             if reader.field.kind not in KINDS:
                 raise ProtocolError(f"{name}.{word}: kind {reader.field.kind!r} is none of {', '.join(KINDS)}")
+            if reader.field.keyed and (level != "session" or reader.field.kind not in ("text", "bytes")):
+                raise ProtocolError(f"{name}.{word}: only text and bytes of a session can have a key")
             fields[word] = replace(reader.field, name=word, protocol=name)
             reader.field = fields[word]
             reader.__name__ = word

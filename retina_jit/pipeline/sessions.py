@@ -289,7 +289,7 @@ def finish(w, index, ts):
     c = connection_of(w, index)
     if c.phase == PARSING:
         s = SERVICE_AT(service_address(w, c.service))
-        if call2(s.finish, c.parser, worker.arena) & READY:
+        while call2(s.finish, c.parser, worker.arena) & READY:
             _ready(w, index, ts)
     elif c.phase == PROBING:
         _unknown(w, index)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from retina_jit import jit
+from retina_jit.datatypes import data_types
 from retina_jit.delivery.event import CONTEXT, EVENT
 from retina_jit.jit import cache_dir
 from retina_jit.memory import Region
@@ -23,6 +24,10 @@ Segment = tuple[int, bytes]
 """Direction and bytes."""
 Gap = tuple[int, bytes, int]
 """Direction, bytes, and how many bytes are missing before them."""
+Timed = tuple[int, int, bytes]
+"""Time [s], direction and bytes."""
+Shown = dict[str, Any]
+"""Every field of a session, and under its data types' names their `to_dict`."""
 
 _READ = {
     "int": "    store64(out, {call}(session))",
@@ -32,6 +37,10 @@ _READ = {
     "texts": "    span = {call}(session, n)\n    store64(out, span[0])\n    store64(out + 8, span[1])",
 }
 _READ["bytes"] = _READ["text"]
+_READ_KEYED = "    span = {call}(session, (load64(n), load64(n + 8)))\n    store64(out, span[0])\n    store64(out + 8, span[1])"
+SOME_KEYS = ("Host", "no-such-key", "")
+"""What `Session.fields` asks a keyed field for."""
+SECOND = 10**9
 
 
 class Parser:
@@ -40,6 +49,8 @@ class Parser:
     def __init__(self, name: str, arena_size: int = 32 << 20) -> None:
         self.protocol = protocols()[name]
         self.module = importlib.import_module(self.protocol.module)
+        project = f"{self.module.project.__module__}:project"
+        self.types = [t for t in data_types().values() if t.PROJECT == project]
         self.reader_file = cache_dir() / f"test_readers_{name}.py"
         units = {n: f"{self.protocol.module}:{n}" for n in ("probe", "parse", "finish", "release", "project")}
         units = {n: u for n, u in units.items() if hasattr(self.module, n)}
@@ -86,14 +97,32 @@ class Parser:
         session.finish()
         return session
 
+    def conversation(
+        self, segments: Iterable[Timed], transport: int = 6, keys: Iterable[str] = ()
+    ) -> tuple[list[Shown], list[Shown]]:
+        """What each session shows when it is delivered: those that came while bytes came, and those at the end.
+
+        Keyed fields are asked for `keys`.
+        """
+        with self.session(transport) as session:
+            session.keys = (*keys,) or SOME_KEYS
+            session.shown = []
+            for seconds, direction, data in segments:
+                session.feed(direction, data, ts=seconds * SECOND)
+                if session.stopped:
+                    break
+            parsed = len(session.shown)
+            session.finish()
+            return session.shown[:parsed], session.shown[parsed:]
+
     def _write_readers(self) -> None:
         lines = [
             "from retina_jit.jit import entry",
-            "from retina_jit.memory import store64",
+            "from retina_jit.memory import load64, store64",
             f"from {self.protocol.module} import {', '.join(self.protocol.fields)}",
         ]
         for name, field in self.protocol.fields.items():
-            body = _READ[field.kind].format(call=name)
+            body = (_READ_KEYED if field.keyed else _READ[field.kind]).format(call=name)
             lines += ["", "", "@entry", f"def read_{name}(session, n, out):", body, "    return 0"]
         text = "\n".join(lines) + "\n"
         if not self.reader_file.exists() or self.reader_file.read_text() != text:
@@ -115,6 +144,10 @@ class Session:
         self.stopped = False
         self.not_ours = False
         self.taken = [0, 0]
+        self.keys: tuple[str, ...] = SOME_KEYS
+        """What keyed fields are asked for."""
+        self.shown: list[Shown] | None = None
+        """Set to [] to be filled with what each session shows when it is delivered."""
 
     def feed(self, direction: int, data: bytes, lost: int = 0, cut: int = 0, ts: int = 0) -> int:
         """Give bytes of one direction, `cut` more of which were not captured, captured at `ts` [ns]; returns the flags of the last call."""
@@ -132,16 +165,26 @@ class Session:
             assert before <= after <= len(data)
             assert flags or after == len(data), "bytes were left over"
             self.taken[direction] += after - before
-            self.delivered += bool(flags & READY)
+            if flags & READY:
+                self._deliver()
             self.stopped = bool(flags & (STOP | NOT_OURS))
             self.not_ours |= bool(flags & NOT_OURS)
         return flags
 
     def finish(self) -> int:
         """End the connection."""
-        flags = self.parser.call("finish", self.address, self.parser.arena_address)
-        self.delivered += bool(flags & READY)
-        return flags
+        first = flags = self.parser.call("finish", self.address, self.parser.arena_address)
+        while flags & READY:
+            self._deliver()
+            flags = self.parser.call("finish", self.address, self.parser.arena_address)
+        return first
+
+    def _deliver(self) -> None:
+        self.delivered += 1
+        if self.shown is not None:
+            event = self.event(room=1 << 17)
+            views = {t.__name__: t(*event).to_dict() for t in self.parser.types}
+            self.shown.append(self.fields() | views)
 
     def release(self) -> None:
         """Free what the parser holds."""
@@ -158,8 +201,19 @@ class Session:
         self.parser.call(f"read_{name}", self.address, n, int(self._out.ctypes.data))
         return int(self._out[0]), int(self._out[1])
 
+    def keyed(self, name: str, key: str) -> bytes | None:
+        """The value of a keyed field for one key."""
+        held = key.encode()
+        span = np.array([0, len(held)], np.int64)
+        data = ctypes.create_string_buffer(held, len(held) or 1)
+        span[0] = ctypes.addressof(data)
+        address, length = self._read(name, int(span.ctypes.data))
+        return ctypes.string_at(address, length) if address else None
+
     def __getitem__(self, name: str) -> Any:
-        """The value of a field: int, bool, bytes, or a list; None for absent text."""
+        """The value of a field: int, bool, bytes, or a list; None for absent text; of a keyed field some of its keys'."""
+        if self.parser.protocol.fields[name].keyed:
+            return {key: self.keyed(name, key) for key in self.keys}
         kind = self.parser.protocol.fields[name].kind
         if kind in ("int", "bool"):
             value = self._read(name)[0]

@@ -20,7 +20,8 @@ A session parser is one module in this folder. It declares its protocol and its 
     NOT_OURS: the bytes are another protocol's, and nothing was delivered; implies STOP.
     What it says does not depend on where the stream was cut into calls.
 `finish(state, arena) -> READY or 0`
-    The connection has ended: whether there is a session that was begun, is worth delivering and was not delivered.
+    The connection has ended: whether there is a session that was begun, is worth delivering and was not delivered. Called
+    again after READY, until it gives 0.
 `release(state, arena) -> 0`
     Frees what lies in the arena. May be called in any state, and twice.
 

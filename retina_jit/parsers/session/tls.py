@@ -21,6 +21,7 @@ from retina_jit.parsers.protocol import declare, session_field
 from retina_jit.parsers.tls import derived, hello, messages, records, ssl2
 from retina_jit.parsers.tls import state as state_of
 from retina_jit.parsers.tls.event import RECORD, project
+from retina_jit.parsers.tls.examples import EXAMPLES
 from retina_jit.parsers.tls.names import cipher_name
 from retina_jit.parsers.tls.state import SIDE_AT, STATE, STATE_AT, client_side, hello_of, server_side
 from retina_jit.parsers.wire import has, part, u8, u16, u24, u32
@@ -335,4 +336,4 @@ def certificate(session):
     return _certificate(session, 0)
 
 
-declare("tls", "Transport Layer Security", level="session", within=["tcp"])
+declare("tls", "Transport Layer Security", level="session", within=["tcp"], examples=EXAMPLES)
