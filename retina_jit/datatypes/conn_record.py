@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any
 
 import numpy as np
 
 from retina_jit import memory
 from retina_jit.datatypes import five_tuple
-from retina_jit.datatypes.base import DataType, number, register
+from retina_jit.datatypes.base import DataType, View, register
+from retina_jit.datatypes.column import ZERO, custom, nested, number, seconds
 from retina_jit.datatypes.five_tuple import FiveTuple
 from retina_jit.delivery.event import CONTEXT_AT, packed, put_bytes, reserve_bytes
+from retina_jit.formats.json import put_byte
 from retina_jit.jit import entry, kernel
-from retina_jit.memory import load64, store64
+from retina_jit.memory import load8, load64, store64
 from retina_jit.state.layout import CHUNKS, HISTORY_LETTERS, MOST_CHUNKS
 from retina_jit.state.table import CONNECTION_AT
 from retina_jit.state.track import CHUNKS_AT, SIDE_AT, TRACK_AT, gap_packets, side_address
@@ -100,7 +101,6 @@ def project(context):
     return 0
 
 
-_SIDE_ALL = Struct("<IIIIqqIIq").unpack_from
 _HEAD_ALL = Struct("<qqqqqqq").unpack_from
 _WORDS = np.dtype("<i8")
 _LETTERS = [""] + [*HISTORY_LETTERS, "?", *HISTORY_LETTERS.lower(), "?", "?"]
@@ -115,29 +115,37 @@ def history_text(word: int) -> str:
     return letters
 
 
-class Flow:
+_letters = memory.constant("history_letters", "".join(_LETTERS[1:]).encode())
+
+
+@entry
+def write_history(record, event, out, limit):
+    """Write the history in JSON."""
+    word = HEAD_AT(record + _TUPLE).history
+    out = put_byte(out, limit, 34)
+    while word & 0xF:
+        out = put_byte(out, limit, load8(_letters() + (word & 0xF) - 1))
+        word = memory.shift_right(word, 4)
+    return put_byte(out, limit, 34)
+
+
+class Flow(View):
     """One direction of a connection."""
 
-    __slots__ = ("_at", "_record")
-
-    def __init__(self, record: ConnRecord, at: int) -> None:
-        self._record = record
-        self._at = at
-
-    @property
-    def _buffer(self) -> bytes:
-        return self._record._buffer
+    __slots__ = ()
 
     nb_pkts = number(SIDE, "nb_pkts", "Packets, malformed and late ones included.")
     nb_malformed_pkts = number(SIDE, "nb_malformed_pkts", "Packets whose payload is not captured whole.")
     nb_late_start_pkts = number(SIDE, "nb_late_start_pkts", "TCP packets with a sequence number before the first seen.")
-    nb_pkt_bytes = number(SIDE, "nb_pkt_bytes", "Bytes of whole frames, as on the wire.")
-    nb_payload_bytes = number(SIDE, "nb_payload_bytes", "Bytes of payload, retransmitted ones included.")
+    nb_pkt_bytes = number(SIDE, "nb_pkt_bytes", "Bytes of whole frames, as on the wire.", unit="byte")
+    nb_payload_bytes = number(SIDE, "nb_payload_bytes", "Bytes of payload, retransmitted ones included.", unit="byte")
     max_simult_gaps = number(SIDE, "max_simult_gaps", "Most gaps that were open at once.")
-    data_start = number(SIDE, "data_start", "TCP: sequence number of the first byte; UDP: 0.")
+    content_gaps = number(SIDE, "content_gaps", "Gaps that are open at the end.")
+    missed_bytes = number(SIDE, "missed_bytes", "Bytes that lie in gaps.", unit="byte")
+    data_start = number(SIDE, "data_start", "TCP: sequence number of the first byte; UDP: 0.", shown=False)
 
     def _pairs(self, name: str) -> list[tuple[int, int]]:
-        raw = self._record._slice(self._at - self._record._at + SIDE.fields[name][1])  # type: ignore[index]
+        raw = self._slice(SIDE.fields[name][1])  # type: ignore[index]
         return [(int(a), int(b)) for a, b in np.frombuffer(raw, _WORDS).reshape(-1, 2)]
 
     @property
@@ -150,14 +158,6 @@ class Flow:
         """Intervals of the stream that were seen, [start, end) from `data_start`, when there are gaps."""
         return self._pairs("chunks")
 
-    def content_gaps(self) -> int:
-        """Return how many gaps are open at the end."""
-        return int(_SIDE_ALL(self._buffer, self._at)[6])
-
-    def missed_bytes(self) -> int:
-        """Return how many bytes lie in gaps."""
-        return int(_SIDE_ALL(self._buffer, self._at)[8])
-
     def mean_pkts_to_fill(self) -> float | None:
         """Return the mean number of packets seen while a gap was open; None if there was no gap."""
         counts = list(self.gaps.values())
@@ -167,24 +167,6 @@ class Flow:
         """Return the (upper) median of the packets seen while a gap was open; None if there was no gap."""
         counts = sorted(self.gaps.values())
         return counts[len(counts) // 2] if counts else None
-
-    def to_dict(self) -> dict[str, int]:
-        """Return the counters with the keys of JSON output."""
-        return _side_dict(self._buffer, self._at)
-
-
-def _side_dict(buffer: bytes, at: int) -> dict[str, int]:
-    pkts, malformed, late, _, size, payload, gaps, most, missed = _SIDE_ALL(buffer, at)
-    return {
-        "nb_pkts": pkts,
-        "nb_malformed_pkts": malformed,
-        "nb_late_start_pkts": late,
-        "nb_pkt_bytes": size,
-        "nb_payload_bytes": payload,
-        "max_simult_gaps": most,
-        "content_gaps": gaps,
-        "missed_bytes": missed,
-    }
 
 
 @register
@@ -197,40 +179,23 @@ class ConnRecord(DataType):
     PROJECT = f"{__name__}:project"
     TRACK = True
 
-    first_seen_ts = number(RECORD, "first_seen_ts", "Capture time of the first packet [ns since 1970].")
-    last_seen_ts = number(RECORD, "last_seen_ts", "Capture time of the last packet [ns since 1970].")
-    max_inactivity = number(RECORD, "max_inactivity", "Longest pause between packets [ns].")
-    lost_bytes = number(RECORD, "lost_bytes", "Bytes that reassembly gave up as lost; 0 if it did not run.")
+    five_tuple = nested(FiveTuple, 0, "Who talked to whom.")
+    first_seen_ts = number(RECORD, "first_seen_ts", "Capture time of the first packet [ns since 1970].", unit="ns")
+    second_seen_ts = number(
+        RECORD, "second_seen_ts", "Capture time of the second packet [ns since 1970]; None if there was only one.", null=ZERO, unit="ns"
+    )
+    last_seen_ts = number(RECORD, "last_seen_ts", "Capture time of the last packet [ns since 1970].", unit="ns")
+    duration = seconds(RECORD, "last_seen_ts", "From the first to the last packet [s].", since="first_seen_ts")
+    max_inactivity = seconds(RECORD, "max_inactivity", "Longest pause between packets [s].")
 
-    @property
-    def five_tuple(self) -> FiveTuple:
-        """Who talked to whom."""
-        return FiveTuple(self._buffer, self._event, self._at)
-
-    @property
-    def second_seen_ts(self) -> int | None:
-        """Capture time of the second packet [ns since 1970]; None if there was only one."""
-        return _HEAD_ALL(self._buffer, self._at + _TUPLE)[1] or None
-
-    @property
+    @custom("retina_jit.datatypes.conn_record:write_history")
     def history(self) -> str:
         """Retina's letters: S SYN, H SYN/ACK, A ACK, D data, F FIN, R RST; upper case from the originator."""
         return history_text(_HEAD_ALL(self._buffer, self._at + _TUPLE)[4])
 
-    @property
-    def orig(self) -> Flow:
-        """The originator's direction."""
-        return Flow(self, self._at + _ORIG)
-
-    @property
-    def resp(self) -> Flow:
-        """The responder's direction."""
-        return Flow(self, self._at + _RESP)
-
-    @property
-    def duration(self) -> float:
-        """From the first to the last packet [s]."""
-        return (self.last_seen_ts - self.first_seen_ts) / 1e9
+    lost_bytes = number(RECORD, "lost_bytes", "Bytes that reassembly gave up as lost; 0 if it did not run.", unit="byte")
+    orig = nested(Flow, _ORIG, "The originator's direction.")
+    resp = nested(Flow, _RESP, "The responder's direction.")
 
     @property
     def time_to_second_packet(self) -> float:
@@ -260,23 +225,6 @@ class ConnRecord(DataType):
     def server(self) -> tuple[str, int]:
         """Return the responder's endpoint."""
         return self.five_tuple.resp
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record with the keys of JSON output; times in ns since 1970, durations in s."""
-        b, at = self._buffer, self._at
-        first, second, last, pause, history, lost, _ = _HEAD_ALL(b, at + _TUPLE)
-        return {
-            "five_tuple": five_tuple.read_dict(b, at),
-            "first_seen_ts": first,
-            "second_seen_ts": second or None,
-            "last_seen_ts": last,
-            "duration": (last - first) / 1e9,
-            "max_inactivity": pause / 1e9,
-            "history": history_text(history),
-            "lost_bytes": lost,
-            "orig": _side_dict(b, at + _ORIG),
-            "resp": _side_dict(b, at + _RESP),
-        }
 
     def __str__(self) -> str:
         return f"{self.five_tuple}: {self.history}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from retina_jit import memory
-from retina_jit.datatypes.base import DataType, number, register, text
+from retina_jit.datatypes.base import DataType, register
+from retina_jit.datatypes.column import number, text
 from retina_jit.delivery.event import CONTEXT_AT, put_bytes
 from retina_jit.jit import entry
 from retina_jit.pipeline.access import SUBSCRIPTION_AT, WORKER_AT
@@ -52,10 +51,6 @@ class CoreId(DataType):
     __index__ = raw
     __int__ = raw
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the number under its name."""
-        return {"core": self.core}
-
 
 @register
 class FilterStr(DataType):
@@ -66,11 +61,7 @@ class FilterStr(DataType):
     RECORD = FILTER
     PROJECT = f"{__name__}:project_filter"
 
-    text = text(FILTER, "text", "The filter as it was written.")
+    text = text(FILTER, "text", "The filter as it was written.", null=None)
 
     def __str__(self) -> str:
         return str(self.text)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the text under its name."""
-        return {"text": self.text}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from struct import Struct
-from typing import Any
 
 import numpy as np
 
 from retina_jit import memory
-from retina_jit.datatypes.base import DataType, format_address, number, register
+from retina_jit.datatypes.base import DataType, register
+from retina_jit.datatypes.column import Names, address, named, number
 from retina_jit.delivery.event import CONTEXT_AT
 from retina_jit.jit import entry, kernel
 from retina_jit.state.flowkey import high_port, is_ipv6, low_port, protocol_of
@@ -65,7 +65,7 @@ def project(context):
     return 0
 
 
-TRANSPORTS = {6: "tcp", 17: "udp"}
+TRANSPORTS = Names({6: "tcp", 17: "udp"}, "{n}")
 
 
 @register
@@ -77,26 +77,12 @@ class FiveTuple(DataType):
     RECORD = RECORD
     PROJECT = f"{__name__}:project"
 
+    orig_addr = address(RECORD, "orig_hi", "orig_lo", "is_ipv6", "Address of the originator.")
     orig_port = number(RECORD, "orig_port", "Port of the originator.")
+    resp_addr = address(RECORD, "resp_hi", "resp_lo", "is_ipv6", "Address of the responder.")
     resp_port = number(RECORD, "resp_port", "Port of the responder.")
-    protocol = number(RECORD, "proto", "IP protocol number: 6 TCP, 17 UDP.")
-
-    @property
-    def orig_addr(self) -> str:
-        """Address of the originator."""
-        hi, lo, _, _, _, _, _, v6 = _ALL(self._buffer, self._at)
-        return format_address(hi, lo, v6)
-
-    @property
-    def resp_addr(self) -> str:
-        """Address of the responder."""
-        _, _, hi, lo, _, _, _, v6 = _ALL(self._buffer, self._at)
-        return format_address(hi, lo, v6)
-
-    @property
-    def proto(self) -> str:
-        """Name of the transport, tcp or udp; of another protocol its number as text."""
-        return TRANSPORTS.get(self.protocol, str(self.protocol))
+    proto = named(RECORD, "proto", TRANSPORTS, "Name of the transport, tcp or udp; of another protocol its number as text.")
+    protocol = number(RECORD, "proto", "IP protocol number: 6 TCP, 17 UDP.", shown=False)
 
     @property
     def orig(self) -> tuple[str, int]:
@@ -125,10 +111,6 @@ class FiveTuple(DataType):
         prefix = 24 if address.version == 4 else 64
         return str(ipaddress.ip_network((address, prefix), strict=False).network_address)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the five-tuple with the keys of JSON output."""
-        return read_dict(self._buffer, self._at)
-
     def __str__(self) -> str:
         return f"{_endpoint(*self.orig)} -> {_endpoint(*self.resp)} {self.proto}"
 
@@ -143,15 +125,3 @@ class FiveTuple(DataType):
 
 def _endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def read_dict(buffer: bytes, at: int) -> dict[str, Any]:
-    """Return the five-tuple whose record stands at `at`."""
-    oh, ol, rh, rl, op, rp, proto, v6 = _ALL(buffer, at)
-    return {
-        "orig_addr": format_address(oh, ol, v6),
-        "orig_port": op,
-        "resp_addr": format_address(rh, rl, v6),
-        "resp_port": rp,
-        "proto": TRANSPORTS.get(proto, str(proto)),
-    }

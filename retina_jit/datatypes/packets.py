@@ -8,7 +8,8 @@ import numpy as np
 
 from retina_jit import memory
 from retina_jit.datatypes.base import DataType, register
-from retina_jit.datatypes.base import number as field
+from retina_jit.datatypes.column import number as field
+from retina_jit.datatypes.column import raw
 from retina_jit.delivery.event import CONTEXT_AT, SKIP, put_bytes
 from retina_jit.jit import entry
 from retina_jit.state.layout import LATER_FRAGMENT, PACKET, TCP, UDP
@@ -76,29 +77,21 @@ class ZcFrame(DataType):
     PROJECT_IN_PLACE = f"{__name__}:project_frame_in_place"
     ROW_VIEW = FRAME_IN_ROW
 
-    ts = field(FRAME, "ts", "Capture time [ns since 1970].")
-    length = field(FRAME, "length", "Length on the wire [byte].")
-    caplen = field(FRAME, "caplen", "Captured length [byte].")
-    number = field(FRAME, "number", "Position in the run, from 1.")
-
-    @property
-    def data(self) -> bytes:
-        """The captured bytes."""
-        return self._slice(24)
+    ts = field(FRAME, "ts", "Capture time [ns since 1970].", unit="ns")
+    length = field(FRAME, "length", "Length on the wire [byte].", unit="byte")
+    caplen = field(FRAME, "caplen", "Captured length [byte].", unit="byte")
+    number = field(FRAME, "number", "Position in the run, from 1.", shown=False)
+    data = raw(FRAME, "data", "The captured bytes.", shown=False)
 
     def data_len(self) -> int:
         """Return the captured length [byte]."""
         return int(self.caplen)
 
     def __bytes__(self) -> bytes:
-        return self.data
+        return bytes(self.data)
 
     def __len__(self) -> int:
         return int(self.caplen)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return time and lengths."""
-        return {"ts": self.ts, "length": self.length, "caplen": self.caplen}
 
 
 @register
@@ -110,21 +103,13 @@ class Payload(DataType):
     RECORD = PAYLOAD
     PROJECT = f"{__name__}:project_payload"
 
-    ts = field(PAYLOAD, "ts", "Capture time [ns since 1970].")
-    length = field(PAYLOAD, "length", "Length by the headers [byte].")
-    captured = field(PAYLOAD, "captured", "How much of it is captured [byte].")
-
-    @property
-    def data(self) -> bytes:
-        """The captured bytes."""
-        return self._slice(16)
+    ts = field(PAYLOAD, "ts", "Capture time [ns since 1970].", unit="ns")
+    length = field(PAYLOAD, "length", "Length by the headers [byte].", unit="byte")
+    captured = field(PAYLOAD, "captured", "How much of it is captured [byte].", unit="byte")
+    data = raw(PAYLOAD, "data", "The captured bytes.", null=None)
 
     def __bytes__(self) -> bytes:
-        return self.data
+        return bytes(self.data)
 
     def __len__(self) -> int:
         return int(self.captured)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return time, lengths and the bytes in hex."""
-        return {"ts": self.ts, "length": self.length, "captured": self.captured, "data": self.data.hex()}

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from struct import Struct
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from retina_jit.datatypes.base import DataType, register
-from retina_jit.datatypes.tls_hellos import Hellos, group_name, is_grease, numbers16
+import numpy as np
+
+from retina_jit.datatypes.base import DataType, View, register
+from retina_jit.datatypes.column import ZERO, Names, flag, named, objects, raw, split_numbers, text
+from retina_jit.datatypes.tls_hellos import GROUPS, Hellos, is_grease
 from retina_jit.parsers.iana import tls as iana
 from retina_jit.parsers.tls import event
 from retina_jit.parsers.tls.event import RECORD
 
 _AT = {name: RECORD.fields[name][1] for name in RECORD.names or ()}  # type: ignore[index]
-_FLAGS, _SHORT = Struct("<I").unpack_from, Struct("<H").unpack_from
-_LEVELS = {1: "warning", 2: "fatal"}
+ALERT = np.dtype([("description", "u1"), ("level", "u1"), ("sender", "u1"), ("pad", "u1")])  # an item of RECORD.alerts
 
 
-class Alert(NamedTuple):
-    """An alert that was sent in clear."""
+class Alert(View):
+    """An alert that was sent in clear: `sender, level, description = alert`."""
 
-    sender: str
-    """"client" or "server"."""
-    level: str
-    description: str
+    __slots__ = ()
+
+    sender = named(ALERT, "sender", Names({0: "client", 1: "server"}, "{n}"), "client or server.")
+    level = named(ALERT, "level", Names({1: "warning", 2: "fatal"}, "{n}"), "warning or fatal.")
+    description = named(ALERT, "description", Names(iana.ALERTS, "alert({n})"), "Its name (RFC 8446, 6).")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self.sender, self.level, self.description))
 
 
 class EcdhParams(NamedTuple):
@@ -66,30 +72,6 @@ class RsaSecret(NamedTuple):
     encrypted_pms: bytes
 
 
-def _flag(bit: int, doc: str) -> Any:
-    offset = _AT["flags"]
-
-    def read(self: DataType) -> bool:
-        return bool(_FLAGS(self._buffer, self._at + offset)[0] & bit)
-
-    return property(read, doc=doc)
-
-
-def _fixed(name: str, doc: str) -> Any:
-    offset, width = _AT[name], RECORD[name].itemsize
-
-    def read(self: DataType) -> str:
-        at = self._at + offset
-        return self._buffer[at : at + width].rstrip(b"\0").decode("ascii")
-
-    return property(read, doc=doc)
-
-
-def _raw(name: str, doc: str) -> Any:
-    offset = _AT[name]
-    return property(lambda self: self._slice(offset), doc=doc)
-
-
 def _chain(name: str, doc: str) -> Any:
     offset = _AT[name]
 
@@ -102,6 +84,10 @@ def _chain(name: str, doc: str) -> Any:
         return chain
 
     return property(read, doc=doc)
+
+
+def _types(data: bytes) -> tuple[int, ...]:
+    return split_numbers(data, 2, "big")
 
 
 def _vectors(data: bytes, count: int) -> list[bytes]:
@@ -128,28 +114,27 @@ class TlsHandshake(Hellos):
     PROJECT = f"{event.__name__}:project"
     SERVICE = "tls"
 
-    ja3_hash = _fixed("ja3_hash", "JA3, fingerprint of the client: MD5 in hexadecimal.")
-    ja3s_hash = _fixed("ja3s_hash", "JA3S, fingerprint of the server's answer: MD5 in hexadecimal.")
-    ja4 = _fixed("ja4", "JA4, fingerprint of the client that does not depend on the order of its extensions.")
+    ja3_hash = text(RECORD, "ja3_hash", "JA3, fingerprint of the client: MD5 in hexadecimal.")
+    ja3s_hash = text(RECORD, "ja3s_hash", "JA3S, fingerprint of the server's answer: MD5 in hexadecimal.")
+    ja4 = text(RECORD, "ja4", "JA4, fingerprint of the client that does not depend on the order of its extensions.")
 
-    hello_retry_request = _flag(event.RETRIED, "Whether the server has asked for another ClientHello.")
-    is_resumption = _flag(event.RESUMED, "Whether an earlier session was taken up, or a pre-shared key used.")
-    client_changed_cipher = _flag(event.CLIENT_CHANGED, "Whether the client's ChangeCipherSpec was seen.")
-    server_changed_cipher = _flag(event.SERVER_CHANGED, "Whether the server's ChangeCipherSpec was seen.")
-    session_ticket = _flag(event.TICKET, "Whether the server has given a ticket in clear (up to TLS 1.2).")
-    certificate_requested = _flag(event.CERTIFICATE_REQUESTED, "Whether the server has asked for a certificate in clear.")
-    incomplete = _flag(event.GAP, "Whether bytes of the connection are missing.")
+    hello_retry_request = flag(RECORD, "flags", event.RETRIED, "Whether the server has asked for another ClientHello.")
+    is_resumption = flag(RECORD, "flags", event.RESUMED, "Whether an earlier session was taken up, or a pre-shared key used.")
+    client_changed_cipher = flag(RECORD, "flags", event.CLIENT_CHANGED, "Whether the client's ChangeCipherSpec was seen.", shown=False)
+    server_changed_cipher = flag(RECORD, "flags", event.SERVER_CHANGED, "Whether the server's ChangeCipherSpec was seen.", shown=False)
+    session_ticket = flag(RECORD, "flags", event.TICKET, "Whether the server has given a ticket in clear (up to TLS 1.2).", shown=False)
+    certificate_requested = flag(RECORD, "flags", event.CERTIFICATE_REQUESTED, "Whether the server has asked for a certificate in clear.", shown=False)
+    incomplete = flag(RECORD, "flags", event.GAP, "Whether bytes of the connection are missing.", shown=False)
 
     server_certificates = _chain("server_certificates", "The server's chain, DER, its own certificate first (up to TLS 1.2).")
     client_certificates = _chain("client_certificates", "The client's chain, DER (up to TLS 1.2).")
-    server_key_exchange_body = _raw("server_key_exchange", "Body of ServerKeyExchange.")
-    client_key_exchange_body = _raw("client_key_exchange", "Body of ClientKeyExchange.")
+    server_key_exchange_body = raw(RECORD, "server_key_exchange", "Body of ServerKeyExchange.", shown=False)
+    client_key_exchange_body = raw(RECORD, "client_key_exchange", "Body of ClientKeyExchange.", shown=False)
 
-    @property
-    def retry_group(self) -> str:
-        """Group that the HelloRetryRequest has asked for."""
-        value = _SHORT(self._buffer, self._at + _AT["retry_group"])[0]
-        return group_name(value) if value else ""
+    retry_group = named(
+        RECORD, "retry_group", GROUPS, "Group that the HelloRetryRequest has asked for.", null=ZERO, shown=False
+    )
+    alerts = objects(RECORD, "alerts", Alert, ALERT, "Alerts in clear, in their order; no more than four are kept.", count="alert_count")
 
     @property
     def ja3_str(self) -> str:
@@ -158,8 +143,8 @@ class TlsHandshake(Hellos):
             return ""
         lists = (
             [n for n in self.client_cipher_suites if not is_grease(n)],
-            [n for n in numbers16(self._slice(_AT["client_extensions"])) if not is_grease(n)],
-            [n for n in numbers16(self._slice(_AT["client_supported_groups"])) if not is_grease(n)],
+            [n for n in _types(self._slice(_AT["client_extensions"])) if not is_grease(n)],
+            [n for n in _types(self._slice(_AT["client_supported_groups"])) if not is_grease(n)],
             self.client_ec_point_formats,
         )
         return ",".join([str(self.client_version), *("-".join(map(str, numbers)) for numbers in lists)])
@@ -169,20 +154,8 @@ class TlsHandshake(Hellos):
         """What `ja3s_hash` is the MD5 of."""
         if not self.ja3s_hash:
             return ""
-        types = [n for n in numbers16(self._slice(_AT["server_extensions"])) if not is_grease(n)]
+        types = [n for n in _types(self._slice(_AT["server_extensions"])) if not is_grease(n)]
         return f"{self.server_version},{self.cipher_suite},{'-'.join(map(str, types))}"
-
-    @property
-    def alerts(self) -> tuple[Alert, ...]:
-        """Alerts in clear, in their order; no more than four are kept."""
-        start = self._at + _AT["alerts"]
-        found = []
-        for n in range(self._buffer[self._at + _AT["alert_count"]]):
-            word = _FLAGS(self._buffer, start + 4 * n)[0]
-            code = word & 0xFF
-            sender, level = "server" if word >> 16 else "client", (word >> 8) & 0xFF
-            found.append(Alert(sender, _LEVELS.get(level, str(level)), iana.ALERTS.get(code, f"alert({code})")))
-        return tuple(found)
 
     @property
     def server_key_exchange(self) -> EcdhParams | DhParams | RsaParams | bytes | None:
@@ -195,7 +168,7 @@ class TlsHandshake(Hellos):
             body = body[2 + int.from_bytes(body[:2], "big") :]  # behind the hint (RFC 4279, 3)
         if "_ECDHE_" in name or "_ECDH_anon" in name:
             if len(body) >= 4 and body[0] == 3:  # named curve
-                return EcdhParams(group_name(int.from_bytes(body[1:3], "big")), body[4 : 4 + body[3]])
+                return EcdhParams(GROUPS[int.from_bytes(body[1:3], "big")], body[4 : 4 + body[3]])
         elif "_DHE_" in name or "_DH_anon" in name:
             return DhParams(*_vectors(body, 3))
         elif "_RSA_EXPORT" in name:
@@ -228,13 +201,7 @@ class TlsHandshake(Hellos):
         raw : bool
             Whether to add what is long: certificates, key exchanges and hellos, in base64.
         """
-        found = self._hello_dict()
-        found["ja3_hash"] = self.ja3_hash or None
-        found["ja3s_hash"] = self.ja3s_hash or None
-        found["ja4"] = self.ja4 or None
-        found["hello_retry_request"] = self.hello_retry_request
-        found["is_resumption"] = self.is_resumption
-        found["alerts"] = [alert._asdict() for alert in self.alerts]
+        found = super().to_dict()
         if raw:
             found["ja3_str"] = self.ja3_str or None
             found["ja3s_str"] = self.ja3s_str or None

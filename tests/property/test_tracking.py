@@ -41,7 +41,7 @@ def record(c: ConnRecord) -> dict[str, Any]:
         "first_seen_ts": c.first_seen_ts,
         "second_seen_ts": c.second_seen_ts,
         "last_seen_ts": c.last_seen_ts,
-        "max_inactivity": c.max_inactivity,
+        "max_inactivity": round(c.max_inactivity * 1e9),
         "history": c.history,
         "lost_bytes": c.lost_bytes,
         "orig": flow(c.orig),

@@ -45,11 +45,12 @@ LAYERS: dict[str, set[str]] = {
     "memory": {"jit"},
     "state": BASE,
     "parsers": BASE | {"state", "delivery"},  # delivery: only the format of an event, see below
+    "formats": BASE,
     "ingest": BASE | {"state", "parsers"},
     "filters": BASE | {"state", "parsers"},
     "pipeline": BASE | {"state", "parsers", "ingest", "delivery"},
     "delivery": BASE | {"state", "pipeline", "datatypes", "subscription"},
-    "datatypes": BASE | {"state", "parsers", "delivery", "pipeline"},
+    "datatypes": BASE | {"state", "parsers", "delivery", "pipeline", "formats"},
     "subscription": {"errors", "datatypes"},
     "config": {"errors", "parsers"},
     "sinks": {"errors", "datatypes"},

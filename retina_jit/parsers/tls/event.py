@@ -22,7 +22,7 @@ _PARTS = (
     *("client_hello", "client_session_id", "client_ciphers", "client_compression_algs", "client_extensions", "sni"),
     *("client_alpn_protocols", "client_signature_algs", "client_supported_groups", "client_ec_point_formats"),
     *("client_key_shares", "client_supported_versions", "server_hello", "server_session_id", "server_extensions"),
-    *("server_alpn_protocols", "server_ec_point_formats", "server_key_share"),
+    *("server_alpn_protocol", "server_ec_point_formats", "server_key_share"),
 )
 HELLOS = np.dtype(
     [
@@ -136,7 +136,7 @@ def _put_server(context, at, body):
     h.compression_alg = hello.chosen_compression(body)
     h.server_session_id = _within(whole, body, hello.server_session_id(body))
     h.server_extensions = _put_types(context, block)
-    h.server_alpn_protocols = _within(whole, body, hello.vector16(hello.find(block, hello.ALPN), 0))
+    h.server_alpn_protocol = _within(whole, body, hello.vector8(hello.vector16(hello.find(block, hello.ALPN), 0), 0))
     h.server_ec_point_formats = _within(whole, body, hello.vector8(hello.find(block, hello.EC_POINT_FORMATS), 0))
     h.server_key_share = _within(whole, body, hello.find(block, hello.KEY_SHARE))
 

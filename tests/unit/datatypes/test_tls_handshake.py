@@ -10,8 +10,9 @@ from oracle.tls import message, record
 from support.sessions import parser
 from support.tls_stacks import cases
 
+from retina_jit.datatypes.column import UTF8_OR_HEX, split_texts
 from retina_jit.datatypes.tls_handshake import TlsHandshake
-from retina_jit.datatypes.tls_hellos import extension_names, group_names, protocol_names, scheme_names
+from retina_jit.datatypes.tls_hellos import EXTENSIONS, GROUPS, SCHEMES
 from retina_jit.parsers.tls.event import RECORD
 
 CONTRACT = {
@@ -74,13 +75,13 @@ def test_names_are_those_of_retina() -> None:
     assert tls.server_key_share is not None
     assert (tls.server_key_share.group, len(tls.server_key_share.kx_data)) == ("x25519", 32)
     assert tls.client_key_shares[0].group == "x25519"
-    assert extension_names(bytes.fromhex("0a0a4469ff01fafa")) == ("Grease", "TlsExtensionType(17513 / 0x4469)", "RenegotiationInfo", "Grease")
-    assert scheme_names(bytes.fromhex("08042222")) == ("rsa_pss_rsae_sha256", "SignatureScheme(8738 / 0x2222)")
-    assert group_names(bytes.fromhex("001d1a1a11ec2222")) == ("x25519", "Grease", "X25519MLKEM768", "NamedGroup(8738 / 0x2222)")
+    assert tuple(EXTENSIONS[n] for n in (0x0A0A, 0x4469, 0xFF01, 0xFAFA)) == ("Grease", "TlsExtensionType(17513 / 0x4469)", "RenegotiationInfo", "Grease")
+    assert tuple(SCHEMES[n] for n in (0x0804, 0x2222)) == ("rsa_pss_rsae_sha256", "SignatureScheme(8738 / 0x2222)")
+    assert tuple(GROUPS[n] for n in (0x001D, 0x1A1A, 0x11EC, 0x2222)) == ("x25519", "Grease", "X25519MLKEM768", "NamedGroup(8738 / 0x2222)")
 
 
 def test_text_that_is_no_text_is_shown_as_retina_does() -> None:
-    assert protocol_names(b"\x02h2\x02\xff\xfe\x09cut") == ("h2", "<Invalid UTF-8: ff fe>", "cut")
+    assert split_texts(b"\x02h2\x02\xff\xfe\x09cut", 1, UTF8_OR_HEX) == ("h2", "<Invalid UTF-8: ff fe>", "cut")
 
 
 def test_an_event_without_room_has_the_numbers_and_says_nothing_wrong() -> None:
