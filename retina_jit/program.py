@@ -31,7 +31,7 @@ FIREWALLS = {
 
 PIPELINE = ("retina_jit.ingest.readahead:help_reading", "retina_jit.pipeline.run:run", "retina_jit.pipeline.run:finish", "retina_jit.delivery.scan:scan", "retina_jit.delivery.scan:gather")
 WALKERS = ("retina_jit.ingest.pcap:walk", "retina_jit.ingest.pcapng:walk")
-STAGES = ("packet", "connection", "protocol", "session", "end")
+STAGES = ("packet", "connection", "protocol", "session", "end", "packet_deliver")
 
 
 class Program:
@@ -81,16 +81,16 @@ class Program:
         return sum(1 << self.sessions[n].number for n in names)
 
     def _lay_out(self) -> None:
-        count = len(self.subscriptions)
+        count = len(self.plan.owners)
         self.region = memory.Region(count * SUBSCRIPTION.itemsize)
         records = self.region.array(SUBSCRIPTION, count)
         self._texts = []
         filter_services = getattr(self.plan, "services_of", None)
-        for n, s in enumerate(self.subscriptions):
-            r = records[n]
+        for n, owner in enumerate(self.plan.owners):
+            r, s = records[n], self.subscriptions[owner]
             r["level"] = LEVELS[s.level]
             r["direct"] = n in self.plan.direct
-            r["tier"] = self._tier(n)
+            r["tier"] = self._tier(owner)
             asked = filter_services[n] if filter_services is not None else self.plan.services
             r["filter_services"] = self._mask(asked)
             r["type_services"] = self._mask(s.services)
@@ -102,7 +102,7 @@ class Program:
             r["text"], r["text_len"] = text.ctypes.data, len(s.filter.encode())
             for k, t in enumerate(s.types):
                 r[f"project{k}"] = jit.address(project_unit(s, t))
-                r[f"offset{k}"] = self.offsets[n][k]
+                r[f"offset{k}"] = self.offsets[owner][k]
         self.records = records
         self._callbacks = [self._compiled_callback(n) if s.deliver == "jit" else None for n, s in enumerate(self.subscriptions)]
         for n, made in enumerate(self._callbacks):

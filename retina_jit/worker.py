@@ -79,7 +79,7 @@ class Worker:
 
     def _lay_out_program(self) -> None:
         w, p = self.words, self.program
-        count = len(p.subscriptions)
+        count = len(p.plan.owners)
         words = p.plan.words
         w["rows"] = self._reserve(MOST_ROWS * PACKET.itemsize).address
         w["spread"] = self._reserve(MOST_ROWS * PACKET.itemsize).address

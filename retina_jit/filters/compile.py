@@ -15,9 +15,11 @@ from retina_jit.filters import conditions, emit, load
 from retina_jit.filters.explain import draw
 from retina_jit.filters.normalize import Worlds, can_be, gate, refuse_impossible
 from retina_jit.filters.parse import parse
+from retina_jit.filters.perpacket import parts_of
 from retina_jit.filters.resolve import Names, joined, resolve
 from retina_jit.filters.split import (
     LEVELS,
+    PACKET_DELIVER,
     STAGES,
     at_stage,
     is_direct,
@@ -26,7 +28,7 @@ from retina_jit.filters.split import (
     residue,
     turned,
 )
-from retina_jit.filters.syntax import FALSE, Present, Term, Test, both, either, leaves, show
+from retina_jit.filters.syntax import FALSE, TRUE, Present, Term, Test, both, either, leaves, show
 from retina_jit.filters.tables import Tables
 from retina_jit.filters.trie import Effect, Node, sort
 from retina_jit.parsers.protocol import Protocol, protocols
@@ -84,6 +86,13 @@ class Plan:
         64-bit words in a set of subscriptions.
     undecided : dict of str to frozenset of int
         For "protocol" and "session": the subscriptions that may still be open when the stage is reached.
+    owners : tuple of int
+        The stages' bitsets number *slots*. The first are the subscriptions; a filter that mixes packet and session
+        predicates under `or` has further ones. This is each slot's subscription.
+    per_packet : frozenset of int
+        Subscriptions whose packets are tested one by one once their connection matches. The stage "packet_deliver"
+        (tables, row, sets) takes the slots that the connection matches and answers, as matched, the subscriptions that
+        get this packet, those without such tests included. It is absent if there are none.
     """
 
     specs: tuple[FilterSpec, ...]
@@ -97,6 +106,8 @@ class Plan:
     meets: tuple[frozenset[str], ...]
     words: int
     undecided: dict[str, frozenset[int]]
+    owners: tuple[int, ...] = ()
+    per_packet: frozenset[int] = frozenset()
 
     @property
     def services(self) -> frozenset[str]:
@@ -173,6 +184,7 @@ def compile_filters(specs: Sequence[FilterSpec], declared: Mapping[str, Protocol
             refuse_unknowable(term, spec.level, spec.text, names, worlds)
         terms.append(term)
     direct = frozenset(n for n, spec in enumerate(specs) if is_direct(terms[n], spec.level, worlds))
+    whole, owners, terms, tests = tuple(terms), *_slots(specs, terms, direct, names, worlds)
     followed = [n for n in range(len(terms)) if n not in direct]
     asks = {n: any(is_session(leaf, worlds) for leaf in leaves(terms[n])) for n in followed}
     reads = {
@@ -184,14 +196,17 @@ def compile_filters(specs: Sequence[FilterSpec], declared: Mapping[str, Protocol
         "session": frozenset(n for n in followed if reads[n]),
     }
     members = {"packet": range(len(terms)), "connection": followed, **undecided}
+    # Per packet everything is asked that subscriptions follow their connections for, the tests of all others being empty.
+    members["packet_deliver"] = [n for n in followed if specs[owners[n]].level == "packet"] if tests else []
     tables, words = Tables(), -(-len(terms) // 64)
     code = conditions.Code(tables)
     stages, units = {}, {}
-    for stage in STAGES:
+    for stage in (*STAGES, PACKET_DELIVER):
         if members[stage]:
-            roots = _tries(stage, members[stage], terms, direct, names, worlds)
+            asked = [tests.get(n, TRUE) for n in range(len(terms))] if stage == "packet_deliver" else terms
+            roots = _tries(stage, members[stage], asked, direct, names, worlds)
             made = emit.Writer(stage, names, worlds, tables, _automata(roots, tables), words, code)
-            source = emit.write(made, roots, direct if stage == "packet" else members[stage])
+            source = emit.write(made, roots, direct if stage == "packet" else members[stage], owners)
             stages[stage] = Stage(roots, source)
             units[stage] = load.unit(source, f"{stage}_stage")
     readers = {}
@@ -203,10 +218,31 @@ def compile_filters(specs: Sequence[FilterSpec], declared: Mapping[str, Protocol
     services = tuple(
         frozenset(leaf.protocol for leaf in leaves(t) if is_session(leaf, worlds)) for t in terms
     )
-    meets = tuple(frozenset(s for s in worlds.sessions if can_be(t, worlds)[0] & worlds.of(s)) for t in terms)
+    meets = tuple(frozenset(s for s in worlds.sessions if can_be(t, worlds)[0] & worlds.of(s)) for t in whole)
     return Plan(
-        tuple(specs), tuple(terms), stages, units, tables.arrays(), readers, direct, services, meets, words, undecided
+        tuple(specs), whole, stages, units, tables.arrays(), readers, direct, services, meets, words, undecided,
+        tuple(owners), frozenset(owners[n] for n in tests),
     )  # fmt: skip
+
+
+def _slots(
+    specs: Sequence[FilterSpec], terms: list[Term], direct: frozenset[int], names: Names, worlds: Worlds
+) -> tuple[list[int], list[Term], dict[int, Term]]:
+    """Return (subscription of each slot, what is asked of the connection, what is asked of each packet)."""
+    owners, asked = list(range(len(terms))), list(terms)
+    tests: dict[int, Term] = {}
+    for n, spec in enumerate(specs):
+        if spec.level == "packet" and n not in direct:
+            for k, (connection, packet) in enumerate(parts_of(terms[n], spec.text, names, worlds)):
+                slot = len(owners) if k else n
+                if k:
+                    owners.append(n)
+                    asked.append(connection)
+                else:
+                    asked[n] = connection
+                if packet != TRUE:
+                    tests[slot] = packet
+    return owners, asked, tests
 
 
 def _tries(

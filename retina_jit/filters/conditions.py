@@ -226,6 +226,7 @@ class Conditions:
         stage = {
             "packet": [],
             "connection": ["sets"],
+            "packet_deliver": ["sets"],
             "protocol": ["service", "sets"],
             "session": ["service", "session", "sets"],
         }

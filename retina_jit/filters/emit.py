@@ -7,10 +7,11 @@ presence of its protocol; where there is no such node it is read in place.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from retina_jit.filters.conditions import MOST_PREDICATES, Conditions
+from retina_jit.filters.split import PACKET_DELIVER
 from retina_jit.filters.syntax import Present, Term, Test, leaves
 from retina_jit.filters.tables import signed
 from retina_jit.filters.trie import Effect, Node
@@ -20,6 +21,7 @@ from retina_jit.state import layout
 PARAMETERS = {
     "packet": "tables, rows, n, matches",
     "connection": "tables, row_at, sets",
+    "packet_deliver": "tables, row_at, sets",
     "protocol": "tables, row_at, service, sets",
     "session": "tables, row_at, service, session, sets",
 }
@@ -161,7 +163,7 @@ def _all_effects(node: Node) -> list[str]:
     return sorted(names)
 
 
-def write(writer: Writer, roots: list[Node], subscriptions: Iterable[int]) -> str:
+def write(writer: Writer, roots: list[Node], subscriptions: Iterable[int], owners: Sequence[int]) -> str:
     """Return the source of a stage."""
     packet = writer.stage == "packet"
     writer.use("retina_jit.jit", "entry")
@@ -201,6 +203,10 @@ def write(writer: Writer, roots: list[Node], subscriptions: Iterable[int]) -> st
         head += [f"    {name}{w} = 0" for w in used for name in ("sure", "open")]
         writer.use("retina_jit.memory", "load64")
         writer.use("retina_jit.memory", "store64")
+        if writer.stage == PACKET_DELIVER:
+            for n in numbers:
+                if owners[n] != n:
+                    tail += _hand_over(writer, n, owners[n])
         for w in range(writer.words):
             matched, maybe = 8 * (writer.words + w), 8 * (2 * writer.words + w)
             if w in used:
@@ -213,6 +219,19 @@ def write(writer: Writer, roots: list[Node], subscriptions: Iterable[int]) -> st
                 tail += [f"    store64(sets + {matched}, 0)", f"    store64(sets + {maybe}, 0)"]
         tail.append("    return 0")
     return _file(writer, [*head, *body, *tail])
+
+
+def _hand_over(writer: Writer, slot: int, owner: int) -> list[str]:
+    """Lines by which a slot's match becomes one of its subscription, which is asked for with it."""
+    w, v = slot // 64, owner // 64
+    place = f"sets + {8 * v}" if v else "sets"
+    word = f"sets + {8 * w}" if w else "sets"
+    return [
+        f"    if load64({word}) & sure{w} & {signed(1 << slot % 64)}:",
+        f"        sure{v} |= {signed(1 << owner % 64)}",
+        f"        store64({place}, load64({place}) | {signed(1 << owner % 64)})",
+        f"    sure{w} &= {signed(~(1 << slot % 64))}",
+    ]
 
 
 def _deliver(writer: Writer, numbers: list[int], word: int) -> list[str]:

@@ -28,6 +28,8 @@ from retina_jit.filters.syntax import (
 
 LEVELS = ("packet", "session", "connection", "static", "streaming")
 STAGES = ("packet", "connection", "protocol", "session")
+PACKET_DELIVER = "packet_deliver"
+"""Asked of each packet of a connection that matches, where a filter has packet predicates beside session predicates."""
 OF_A_CONNECTION = ("ipv4", "ipv6", "tcp", "udp", "frame")
 """Packet protocols whose presence holds for all packets of a connection."""
 
@@ -42,8 +44,17 @@ def is_direct(term: Term, level: str, worlds: Worlds) -> bool:
     return level == "packet" and not any(is_session(leaf, worlds) for leaf in leaves(term))
 
 
+def is_of_packets(leaf: Present | Test, names: Names, worlds: Worlds) -> bool:
+    """Whether a predicate may hold for one packet of a connection and not for the next."""
+    if is_session(leaf, worlds):
+        return False
+    return leaf.protocol not in OF_A_CONNECTION if isinstance(leaf, Present) else not names.field(leaf).side
+
+
 def refuse_unknowable(term: Term, level: str, text: str, names: Names, worlds: Worlds) -> None:
     """Check that a filter that follows connections asks only for what is known of a connection.
+
+    Packet-level subscriptions may ask for both: their packets are tested one by one when they are delivered.
 
     Raises
     ------
@@ -51,22 +62,14 @@ def refuse_unknowable(term: Term, level: str, text: str, names: Names, worlds: W
         It asks for something that each packet has for itself.
     """
     for leaf in leaves(term):
-        if is_session(leaf, worlds):
-            continue
-        of_packets = (
-            leaf.protocol not in OF_A_CONNECTION if isinstance(leaf, Present) else not names.field(leaf).side
-        )
-        if of_packets:
+        if level != "packet" and is_of_packets(leaf, names, worlds):
             what = leaf.protocol if isinstance(leaf, Present) else f"{leaf.protocol}.{leaf.field}"
             span = leaf.span
             assert span is not None
-            if level == "packet":
-                reason = f"{what} is known of single packets only; combined packet and session predicates are not available yet"
-            else:
-                reason = (
-                    f"{what} is known of single packets only, and this subscription follows connections. "
-                    "Subscribe to a packet type (ZcFrame, Payload), without session predicates"
-                )
+            reason = (
+                f"{what} is known of single packets only, and this subscription follows connections. "
+                "Subscribe to a packet type (ZcFrame, Payload)"
+            )
             raise FilterError(reason, text, span.start, span.end)
     if not can_be(term, worlds)[0] & (worlds.of("tcp") | worlds.of("udp")):
         raise FilterError(

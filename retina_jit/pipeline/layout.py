@@ -104,6 +104,7 @@ WORKER = np.dtype(
         ("protocol_stage", "i8"),
         ("session_stage", "i8"),
         ("end_stage", "i8"),
+        ("packet_deliver_stage", "i8"),
         ("subscriptions", "i8"),
         ("count", "i8"),
         ("words", "i8"),

@@ -174,8 +174,13 @@ def deliver_packet(w, index, row):
     worker = WORKER_AT(w)
     c = CONNECTION_AT(record_address(worker.table, index))
     load_sets(w, c.group)
+    wanted = worker.mine + 8 * worker.words
+    if worker.packet_deliver_stage:
+        copy(_alive(w), wanted, 8 * worker.words)
+        call3(worker.packet_deliver_stage, worker.tables, row, worker.sets)
+        wanted = _matched(w)
     for n in range(worker.words):
-        left = load64(worker.mine + 8 * (worker.words + n)) + 0
+        left = load64(wanted + 8 * n) + 0
         while left:
             bit = trailing_zeros(left)
             left &= left - 1

@@ -73,7 +73,7 @@ class Runner:
     def decide(self, stage: str, *words: int, alive: set[int] | None = None) -> tuple[set[int], set[int]]:
         """Return (matched, maybe) of a later stage."""
         sets = np.full(3 * self.plan.words + 2, -1, np.int64)
-        asked = set(range(len(self.plan.specs))) if alive is None else alive
+        asked = set(range(len(self.plan.owners))) if alive is None else alive
         for w in range(self.plan.words):
             mask = sum(1 << n % 64 for n in asked if n // 64 == w)
             sets[w] = mask - (1 << 64) if mask >> 63 else mask

@@ -22,6 +22,7 @@ from retina_jit.filters import FilterSpec, compile_filters
         ([("tls", "connection")], ["packet", "connection", "protocol"], set(), {"tls"}),
         ([("tls.sni = 'x'", "static")], ["packet", "connection", "protocol", "session"], set(), {"tls"}),
         ([("tcp.syn", "packet"), ("tls", "packet")], ["packet", "connection", "protocol"], {0}, {"tls"}),
+        ([("tls and tcp.syn", "packet")], ["packet", "connection", "protocol", "packet_deliver"], set(), {"tls"}),
     ],
 )
 def test_stages(specs, stages, direct, services):
@@ -39,7 +40,7 @@ def test_stages(specs, stages, direct, services):
         ("tcp.syn = 1", "connection", "tcp.syn is known of single packets only"),
         ("ipv4.time_to_live > 3", "session", "ipv4.time_to_live is known of single packets only"),
         ("vlan", "connection", "vlan is known of single packets only"),
-        ("frame.len > 3 and tls", "packet", "combined packet and session predicates"),
+        ("frame.len > 3 and tls", "session", "frame.length is known of single packets only"),
         ("not ipv4 and not ipv6", "connection", ""),
         ("icmp", "connection", "icmp is known of single packets only"),
         ("not tcp and not udp", "connection", "connections are tracked for TCP and UDP"),
@@ -96,3 +97,13 @@ def test_which_sessions_a_filter_can_meet():
     texts = ["", "tls", "not tls", "udp", "tcp.port = 80", "udp or tls.sni = 'x'"]
     plan = compile_filters([FilterSpec(t, "session") for t in texts])
     assert ["tls" in found for found in plan.meets] == [True, True, False, False, True, True]
+
+
+def test_parts_of_filters_that_mix_packets_and_sessions():
+    texts = ["tls and tcp.port = 443", "tls and tcp.dst_port = 443", "(tls.sni = 'a' and tcp.syn) or (tls.sni = 'b' and tcp.psh)"]
+    plan = compile_filters([FilterSpec(t, "packet") for t in texts])
+    assert plan.per_packet == {1, 2}, "either side of a port says the same of every packet of a connection"
+    assert plan.owners == (0, 1, 2, 2)
+    many = " and ".join(f"(tls.sni = '{n}' or frame.len = {n})" for n in range(12))
+    with pytest.raises(FilterError, match="more than 32 ways"):
+        compile_filters([FilterSpec(many, "packet")])
