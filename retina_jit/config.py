@@ -27,6 +27,10 @@ class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         How long a closed TCP connection waits for stragglers before it is delivered.
     timeout_resolution : int [ms]
         Length of a tick of the timer wheel.
+    fragment_timeout : int [ms]
+        How long an IP datagram waits for the rest of its fragments.
+    max_datagrams : int
+        IP datagrams that wait at a time; the oldest makes room for another. 0: fragments are not put together.
     midstream : bool
         Track TCP connections whose SYN was not seen.
     memory : int [MiB]
@@ -40,6 +44,8 @@ class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     udp_inactivity_timeout: int = 60_000
     tcp_close_timeout: int = 1000
     timeout_resolution: int = 100
+    fragment_timeout: int = 30_000
+    max_datagrams: int = 4096
     midstream: bool = False
     memory: int = 4096
 
@@ -83,7 +89,7 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         """
         for name in ConntrackConfig.__struct_fields__:
             value = getattr(self.conntrack, name)
-            if not isinstance(value, bool) and value <= 0:
+            if not isinstance(value, bool) and value <= 0 and name != "max_datagrams":
                 raise ConfigError(f"conntrack.{name} = {value}: must be positive")
         if self.conntrack.max_connections >= 1 << 31:
             raise ConfigError("conntrack.max_connections: at most 2147483647")

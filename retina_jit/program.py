@@ -26,6 +26,8 @@ FIREWALLS = {
     "packet_delivery": "retina_jit.pipeline.sessions:packet_delivery",
     "segment": "retina_jit.pipeline.segments:segment",
     "terminate": "retina_jit.pipeline.ending:terminate",
+    "spread_rows": "retina_jit.pipeline.spread:spread",
+    "sweep_fragments": "retina_jit.pipeline.spread:sweep",
 }
 """Entries of the pipeline that it calls by address: WORKER field -> entry."""
 

@@ -14,6 +14,10 @@ LEDGER = (
     "truncated_header",  # the capture ends inside a header
     "not_ip",  # ARP, LLDP, ... and frames of link types that are not decoded
     "not_transport",  # IP without TCP or UDP header: ICMP, later fragments, ...
+    "fragment_held",  # fragments of datagrams that are not whole yet; none at the end
+    "fragment_used",  # ... that became whole: these reach their connection
+    "fragment_timeout",  # ... that were given up: too old, the table was full, or the input over
+    "fragment_refused",  # fragments that break the rules of `state.fragments`, or found no memory
     "filtered",  # no subscription can want it
     "delivered",  # given to packet subscriptions; no connection needs it
     "not_syn",  # TCP of a connection whose start was not seen (see midstream)
@@ -26,6 +30,9 @@ COUNTERS = (
     "frames",
     "bytes",
     *LEDGER,
+    "datagrams",  # put together from fragments; no frames of their own
+    "fragment_overlap",  # fragments with bytes that were there already
+    "fragment_inconsistent",  # ... and differed
     "tunnelled",  # packets found in tunnels; not frames of their own
     "connections",
     "connections_tcp",

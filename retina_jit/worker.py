@@ -20,6 +20,7 @@ from retina_jit.pipeline.groups import GROUP_HEAD
 from retina_jit.pipeline.layout import MOST_GROUPS, MOST_ROWS, WORKER
 from retina_jit.program import FIREWALLS, Program
 from retina_jit.state.arena import ARENA
+from retina_jit.state.fragments import DATAGRAM, FRAGMENTS
 from retina_jit.state.layout import CONNECTION, INPUT, PACKET, TRACK
 from retina_jit.state.table import TABLE
 from retina_jit.state.timers import BLOCK, PER_BLOCK, SLOTS, TIMERS
@@ -146,8 +147,21 @@ class Worker:
         w["table"], w["timers"], w["arena"] = table_region.address, timers_region.address, arena_region.address
         for key in ("tcp_inactivity", "udp_inactivity", "tcp_establish", "tcp_close"):
             w[key] = getattr(c, f"{key}_timeout") * MS
+        self._lay_out_fragments()
         w["decap"] = self.config.tunnels()
         w["midstream"], w["most_held"] = c.midstream, c.max_out_of_order
+
+    def _lay_out_fragments(self) -> None:
+        w, c, p = self.words, self.config.conntrack, self.program
+        region = self._reserve(FRAGMENTS.itemsize)
+        fragments = region.array(FRAGMENTS, 1)[0]
+        most = _power_of_two(c.max_datagrams)
+        fragments["most"], fragments["timeout"] = most, c.fragment_timeout * MS
+        fragments["records"] = most + MOST_ROWS
+        fragments["pool"] = self._reserve(DATAGRAM.itemsize * (most + MOST_ROWS)).address
+        fragments["heads"], fragments["seed"] = self._reserve(8 * most).address, w["seed"]
+        # Packet subscriptions want frames as they are; only connections need whole datagrams.
+        w["fragments"], w["defrag"] = region.address, c.max_datagrams > 0 and len(p.plan.direct) < len(p.subscriptions)
 
     def _lay_out_ring(self) -> None:
         w = self.words

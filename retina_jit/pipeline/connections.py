@@ -23,8 +23,8 @@ from retina_jit.pipeline.groups import GROUP_AT, group_address
 from retina_jit.state import reassembly, tcp, timers, track
 from retina_jit.state.layout import (
     DROPPED,
-    INNER,
     MIDSTREAM,
+    NO_FRAME,
     OPEN,
     ORIG_IS_HIGH,
     OVER,
@@ -46,7 +46,7 @@ def _create(w, row, high):
     """A packet without connection. Returns the index of a new one, or NONE after counting why not."""
     worker = WORKER_AT(w)
     is_tcp = row.layers & TCP != 0
-    one = 0 if row.layers & INNER else 1
+    one = 0 if row.layers & NO_FRAME else 1
     flags = row.tcp_flags
     opening = flags & SYN and not flags & (ACK | RST)
     if is_tcp and not opening and not worker.midstream:
@@ -85,7 +85,7 @@ def packet(w, row_address):
     row = PACKET_AT(row_address)
     high = row.direction != 0
     is_tcp = row.layers & TCP != 0
-    one = 0 if row.layers & INNER else 1
+    one = 0 if row.layers & NO_FRAME else 1
     index = find(worker.table, row, high)
     first = False
     if index != NONE:

@@ -41,8 +41,8 @@ SERVICE = np.dtype(
     ]
 )
 
-MOST_ROWS = 4 * 64
-"""Rows of a burst, those of packets in tunnels included."""
+MOST_ROWS = 10 * 64
+"""Rows of a burst at most: each frame, what is in its tunnels (four deep), and the datagram that each of these may complete."""
 
 GROUP = np.dtype(
     [
@@ -80,7 +80,7 @@ WORKER = np.dtype(
         ("walk", "i8"),  # entry that fills rows from the source
         ("source", "i8"),
         ("rows", "i8"),
-        ("spread", "i8"),  # scratch: MOST_ROWS rows, where tunnels are looked into
+        ("spread", "i8"),  # scratch: MOST_ROWS rows, see pipeline.spread
         ("survivors", "i8"),  # scratch: MOST_ROWS words
         ("matches", "i8"),  # scratch: what the packet stage reports
         ("oriented", "i8"),  # scratch: a PACKET row, originator to responder
@@ -96,6 +96,8 @@ WORKER = np.dtype(
         ("feed", "i8"),
         ("terminate", "i8"),
         ("segment", "i8"),
+        ("spread_rows", "i8"),
+        ("sweep_fragments", "i8"),
         ("packet_delivery", "i8"),
         # -- program
         ("tables", "i8"),
@@ -124,6 +126,7 @@ WORKER = np.dtype(
         ("tcp_close", "i8"),
         ("midstream", "i8"),
         ("decap", "i8"),  # kinds of tunnels to look into, a bit each
+        ("defrag", "i8"),  # 1: fragments are put together
         ("most_held", "i8"),
         ("seed", "i8"),
         # -- ring
@@ -139,5 +142,6 @@ WORKER = np.dtype(
         ("table", "i8"),
         ("timers", "i8"),
         ("arena", "i8"),
+        ("fragments", "i8"),
     ]
 )

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from retina_jit.ingest.burst import SOURCE_AT, fill
 from retina_jit.jit import entry, kernel
-from retina_jit.memory import atomic_load, call2, call4, copy, load64, store64
-from retina_jit.parsers.packet.decode import decode
-from retina_jit.parsers.packet.tunnels import DEEPEST, inner
+from retina_jit.memory import atomic_load, call2, call4, load64, store64
 from retina_jit.pipeline.access import (
     PACKET_AT,
     PACKET_SIZE,
@@ -23,15 +21,17 @@ from retina_jit.pipeline.access import (
 )
 from retina_jit.pipeline.connections import packet
 from retina_jit.pipeline.expiry import drain, expire
-from retina_jit.pipeline.layout import MOST_ROWS, ROW_TIER
+from retina_jit.pipeline.layout import ROW_TIER
 from retina_jit.state import timers
 from retina_jit.state.flowkey import set_key
-from retina_jit.state.layout import BURST, CONTINUE, INNER, NOT_TRANSPORT, PENDING
+from retina_jit.state.fragments import FRAGMENTS_AT
+from retina_jit.state.layout import BURST, CONTINUE, FRAGMENT, INNER, NO_FRAME, REASSEMBLED
 from retina_jit.state.table import prefetch_record, prefetch_slot
 from retina_jit.stats import INDEX
 from retina_jit.status import Status
 
 STOPPED = int(Status.STOPPED)
+FOREVER = 1 << 62
 MATCHED = 0x40
 """PACKET.verdict: given to a packet subscription."""
 FRAMES, BYTES, FILTERED, DELIVERED, EVENTS = (counter(n) for n in ("frames", "bytes", "filtered", "delivered", "events"))
@@ -50,6 +50,9 @@ def _deliver_matches(w, rows, count):
         match = load64(worker.matches + 8 * n)
         address = rows + (match >> 32) * PACKET_SIZE
         row = PACKET_AT(address)
+        if row.layers & REASSEMBLED:
+            # Packet subscriptions get the frames as they were captured: its fragments.
+            continue
         row.verdict |= MATCHED
         number = match & 0xFFFFFFFF
         s = SUBSCRIPTION_AT(subscription_address(w, number))
@@ -66,16 +69,21 @@ def _sort_out(w, rows, count):
     """Count what ends here; set keys and prefetch slots for the rest. Returns how many go on."""
     worker = WORKER_AT(w)
     # Sums stay in registers: a store and a load of the same counter per packet would be a chain of their own.
-    survivors, size, frames, delivered, filtered = 0, 0, 0, 0, 0
+    survivors, size, frames, delivered, filtered, tunnelled = 0, 0, 0, 0, 0, 0
     now = worker.now + 0
+    # A fragment reaches its connection as a part of a whole datagram; `spread` has counted it.
+    taken = FRAGMENT if worker.defrag else 0
     for n in range(count):
         address = rows + n * PACKET_SIZE
         row = PACKET_AT(address)
         # What stands in a tunnel is no frame of its own: it is not in the ledger.
-        one = 0 if row.layers & INNER else 1
+        one = 0 if row.layers & NO_FRAME else 1
+        tunnelled += row.layers & INNER
         size += row.length * one
         frames += one
         now = max(now, row.ts)
+        if row.layers & taken:
+            continue
         verdict = row.verdict
         if verdict & CONTINUE:
             set_key(row, worker.seed)
@@ -93,37 +101,16 @@ def _sort_out(w, rows, count):
     add(w, BYTES, size)
     add(w, DELIVERED, delivered)
     add(w, FILTERED, filtered)
-    add(w, TUNNELLED, count - frames)
+    add(w, TUNNELLED, tunnelled // INNER)
     return survivors
 
 
 @kernel
-def _open_tunnels(w, count):
-    """Copy the burst to `spread`, each row followed by what it carries, tunnels within tunnels included.
-
-    Returns how many rows there are then. What is inside stands where its frame stood, for the other direction of the same
-    connection may come without a tunnel.
-    """
-    worker = WORKER_AT(w)
-    spread = 0
+def _any_fragment(rows, count):
+    layers = 0
     for n in range(count):
-        outer = worker.spread + spread * PACKET_SIZE
-        copy(outer, worker.rows + n * PACKET_SIZE, PACKET_SIZE)
-        spread += 1
-        depth = 0
-        # Every row that is still to be copied needs its place.
-        while depth < DEEPEST and spread + (count - n - 1) < MOST_ROWS:
-            made = worker.spread + spread * PACKET_SIZE
-            if not inner(outer, made, worker.decap):
-                break
-            verdict = decode(made)
-            if verdict != PENDING and verdict != NOT_TRANSPORT:
-                break
-            PACKET_AT(made).layers |= INNER
-            outer = made
-            spread += 1
-            depth += 1
-    return spread
+        layers |= PACKET_AT(rows + n * PACKET_SIZE).layers
+    return layers & FRAGMENT != 0
 
 
 @entry
@@ -137,8 +124,8 @@ def run(w):
         if count <= 0:
             return SOURCE_AT(worker.source).status + 0
         rows = worker.rows + 0
-        if worker.decap:
-            count = _open_tunnels(w, count)
+        if worker.decap or (worker.defrag and _any_fragment(rows, count)):
+            count = call2(worker.spread_rows, w, count)
             rows = worker.spread + 0
         if worker.packet_stage:
             matches = call4(worker.packet_stage, worker.tables, rows, count, worker.matches)
@@ -155,10 +142,14 @@ def run(w):
                 packet(w, load64(worker.survivors + 8 * n))
         if timers.TIMERS_AT(worker.timers).now:
             expire(w)
+        f = FRAGMENTS_AT(worker.fragments)
+        if f.live or f.done:
+            call2(worker.sweep_fragments, w, worker.now)
 
 
 @entry
 def finish(w):
     """End every connection that is still there: the input is over."""
     drain(w)
+    call2(WORKER_AT(w).sweep_fragments, w, FOREVER)
     return 0

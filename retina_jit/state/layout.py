@@ -20,7 +20,10 @@ def _record(size: int, fields: list[tuple[str, str]]) -> np.dtype[Any]:
 
 
 # Layers found by the decoder (PACKET.layers).
-ETHERNET, VLAN, QINQ, IPV4, IPV6, TCP, UDP, ICMP, ICMPV6, FRAGMENT, LATER_FRAGMENT, MPLS, PPPOE, ARP, INNER = (1 << n for n in range(15))
+ETHERNET, VLAN, QINQ, IPV4, IPV6, TCP, UDP, ICMP, ICMPV6, FRAGMENT, LATER_FRAGMENT, MPLS, PPPOE, ARP, INNER, REASSEMBLED = (1 << n for n in range(16))
+
+NO_FRAME = INNER | REASSEMBLED
+"""Rows that are no frame of their own: what stands in a tunnel (INNER), a datagram put together from fragments (REASSEMBLED)."""
 
 # What became of a frame in the first stages (PACKET.verdict).
 PENDING, MALFORMED, TRUNCATED_HEADER, NOT_IP, NOT_TRANSPORT = range(5)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from retina_jit import memory
 from retina_jit.jit import entry
-from retina_jit.memory import load64, store64
+from retina_jit.memory import copy, load64, store64
 from retina_jit.state.arena import allocate, enlarge, release
 from retina_jit.state.flowkey import set_key
+from retina_jit.state import fragments
 from retina_jit.state.layout import PACKET
 from retina_jit.state.table import CONNECTION_AT, find, insert, record_address, remove
 from retina_jit.state.timers import TIMERS_AT, count_of, file, free_block, index_in, rebuild, take_chain
@@ -85,4 +86,29 @@ def take(timers, tables, tick, out):
 @entry
 def anew(timers, tables):
     rebuild(timers, tables)
+    return 0
+
+
+@entry
+def fragment_table(table, arena, operations, count, answers, out):
+    """Operations are words (key, ts, offset, more, address, length, captured, sweep); answers (what, length, captured) triples.
+
+    The bytes of whole datagrams are put one behind the other at `out`.
+    """
+    for n in range(count):
+        at = operations + 64 * n
+        key, ts, offset, more = load64(at), load64(at + 8), load64(at + 16), load64(at + 24)
+        source, length, captured = load64(at + 32), load64(at + 40), load64(at + 48)
+        found = fragments.take(table, arena, key, 1, 2, 3, 4, ts, offset, more, source, length, captured, 1)
+        d = fragments.datagram_at(table, found >> 2)
+        total, there = 0, 0
+        if found & 3 == fragments.WHOLE:
+            total, there = d.total + 0, min(d.total, d.cut) + 0
+            copy(out, d.block + fragments.DATA, there)
+            out += there
+        store64(answers + 24 * n, found & 3)
+        store64(answers + 24 * n + 8, total)
+        store64(answers + 24 * n + 16, there)
+        if load64(at + 56):
+            fragments.sweep(table, arena, ts)
     return 0

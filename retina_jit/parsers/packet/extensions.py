@@ -29,6 +29,20 @@ def is_extension(number):
 
 
 @kernel
+def find_fragment(span, at, number):
+    """Where the fragment header stands in the chain that begins with the header `number` at `at`; -1 if there is none."""
+    for _ in range(MOST):
+        if not is_extension(number) or not has(span, at, 8):
+            return -1
+        if number == FRAGMENT:
+            return at
+        following, words = u8(span, at), u8(span, at + 1)
+        at += (words + 2) << 2 if number == AUTHENTICATION else (words + 1) << 3
+        number = following
+    return -1
+
+
+@kernel
 def walk_extensions(span, at, number):
     """Walk from the header `number` at `at`: (where the chain ends or TRUNCATED, MALFORMED; number there; fragment bits).
 
