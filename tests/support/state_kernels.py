@@ -5,9 +5,9 @@ from __future__ import annotations
 from retina_jit import memory
 from retina_jit.jit import entry
 from retina_jit.memory import copy, load64, store64
+from retina_jit.state import fragments
 from retina_jit.state.arena import allocate, enlarge, release
 from retina_jit.state.flowkey import set_key
-from retina_jit.state import fragments
 from retina_jit.state.layout import PACKET
 from retina_jit.state.table import CONNECTION_AT, find, insert, record_address, remove
 from retina_jit.state.timers import TIMERS_AT, count_of, file, free_block, index_in, rebuild, take_chain

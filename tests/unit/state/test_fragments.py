@@ -65,7 +65,7 @@ class Kernel:
 def compare(operations: list[Operation], most: int, timeout: int) -> Kernel:
     kernel, twin = Kernel(most, timeout), Table(most, timeout)
     for operation, (what, _, data) in zip(operations, kernel.take(operations)):
-        key, ts, offset, more, piece, captured, ends = operation
+        key, ts, offset, more, piece, _, ends = operation
         want = twin.take(key, ts, offset, more, piece)
         assert (data if what == "whole" else what) == want, operation
         if ends:
