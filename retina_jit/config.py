@@ -10,6 +10,7 @@ import msgspec
 
 from retina_jit.errors import ConfigError
 from retina_jit.parsers.packet.tunnels import KINDS
+from retina_jit.pipeline.layout import MOST_PIECES
 
 
 class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -33,6 +34,8 @@ class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         IP datagrams that wait at a time; the oldest makes room for another. 0: fragments are not put together.
     midstream : bool
         Track TCP connections whose SYN was not seen.
+    probe_datagrams, probe_bytes : int
+        UDP: how many datagrams, and of how many bytes together, are kept while no session protocol is sure of them.
     memory : int [MiB]
         Cap of the byte pool: held segments, parser states and buffers.
     """
@@ -47,6 +50,8 @@ class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     fragment_timeout: int = 30_000
     max_datagrams: int = 4096
     midstream: bool = False
+    probe_datagrams: int = 4
+    probe_bytes: int = 4096
     memory: int = 4096
 
 
@@ -93,6 +98,8 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
                 raise ConfigError(f"conntrack.{name} = {value}: must be positive")
         if self.conntrack.max_connections >= 1 << 31:
             raise ConfigError("conntrack.max_connections: at most 2147483647")
+        if self.conntrack.probe_datagrams > MOST_PIECES:
+            raise ConfigError(f"conntrack.probe_datagrams = {self.conntrack.probe_datagrams}: at most {MOST_PIECES}")
         if self.delivery.on_error not in ("stop", "continue"):
             raise ConfigError(f"delivery.on_error = {self.delivery.on_error!r}: must be 'stop' or 'continue'")
         if self.delivery.ring < 8:

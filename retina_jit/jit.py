@@ -184,7 +184,8 @@ def _object_file(unit: str) -> Path:
 # -------------------------------------------------------------------------------------------------------- compilation
 
 
-def _load_module(where: str) -> ModuleType:
+def load_module(where: str) -> ModuleType:
+    """Return a module by its name, or execute a file outside the package ("….py")."""
     if not where.endswith(".py"):
         return importlib.import_module(where)
     name = "retina_jit_generated_" + hashlib.sha256(where.encode()).hexdigest()[:12]
@@ -211,7 +212,7 @@ def compile_function(fn: Kernel) -> tuple[bytes, str]:
 def compile_unit(unit: str) -> None:
     """Compile one entry in this process and keep its object file."""
     where, _, name = unit.rpartition(":")
-    fn = getattr(_load_module(where), name)
+    fn = getattr(load_module(where), name)
     if not (isinstance(fn, Kernel) and fn.role == "entry"):
         raise CompileError(f"{unit} is not an entry")
     code, symbol = compile_function(fn)

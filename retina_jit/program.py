@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -146,7 +145,7 @@ def project_unit(s: Subscription, t: type[DataType]) -> str:
 
 
 def _describe_service(record: Any, protocol: Protocol) -> None:
-    module = importlib.import_module(protocol.module)
+    module = jit.load_module(protocol.module)
     for entry in ("probe", "parse", "finish", "release"):
         record[entry] = jit.address(f"{protocol.module}:{entry}")
     record["state_size"] = module.STATE.itemsize

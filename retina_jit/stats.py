@@ -55,7 +55,8 @@ COUNTERS = (
     "held_refused",  # early segments that a cap did not allow to keep
     "parser_refused",  # connections not parsed because the byte pool is used up
     "payload_cut",  # payload bytes that the capture does not have
-    "probe_given_up",
+    "probe_given_up",  # connections of which no session protocol was sure in time
+    "wrong_guesses",  # session protocols that said "not mine" after they had been sure
     "groups_full",
 )
 INDEX = {name: n for n, name in enumerate(COUNTERS)}

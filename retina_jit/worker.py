@@ -150,6 +150,7 @@ class Worker:
         self._lay_out_fragments()
         w["decap"] = self.config.tunnels()
         w["midstream"], w["most_held"] = c.midstream, c.max_out_of_order
+        w["probe_datagrams"], w["probe_bytes"] = c.probe_datagrams, c.probe_bytes
 
     def _lay_out_fragments(self) -> None:
         w, c, p = self.words, self.config.conntrack, self.program

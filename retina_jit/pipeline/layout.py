@@ -60,18 +60,38 @@ GROUP = np.dtype(
 
 MOST_GROUPS = 1 << 16
 
+MOST_PIECES = 8
+"""Most datagrams that a probe buffer can hold."""
+
+PIECE = np.dtype(
+    [
+        ("at", "i4"),  # where its bytes stand, from the start of the buffer
+        ("length", "i4"),
+        ("side", "i8"),
+        ("lost", "i8"),  # bytes missing before it
+        ("ts", "i8"),  # capture time of the (last) packet that brought it [ns]
+    ]
+)
 PROBE = np.dtype(
     [
         ("rejected", "i8"),  # session protocols that have said no, a bit each
-        ("length0", "i8"),  # bytes kept of each side
-        ("length1", "i8"),
-        ("lost0", "i8"),  # bytes missing before them
-        ("lost1", "i8"),
+        ("size", "i8"),  # of the whole buffer [byte]
+        ("used", "i8"),
+        ("count", "i8"),  # pieces
+        *[(f"piece{n}", PIECE) for n in range(MOST_PIECES)],
     ]
 )
-PROBE_ROOM = 488
-"""Bytes kept per direction while no protocol is sure; more than any probe asks for."""
-PROBE_SIZE = PROBE.itemsize + 2 * PROBE_ROOM
+"""What is kept while no protocol is sure. UDP: a piece per datagram. TCP: one per direction, each with its own room."""
+STREAM_ROOM = 512
+"""Bytes kept per direction of a TCP stream; as much as any probe asks for."""
+
+PARSER = np.dtype(
+    [
+        ("rejected", "i8"),  # session protocols that have said no before this one was sure
+        ("group", "i8"),  # of the connection before this protocol was taken for sure
+    ]
+)
+"""Stands before the state of a session parser: where to go on if it says that the bytes are not its own."""
 
 WORKER = np.dtype(
     [
@@ -128,6 +148,8 @@ WORKER = np.dtype(
         ("decap", "i8"),  # kinds of tunnels to look into, a bit each
         ("defrag", "i8"),  # 1: fragments are put together
         ("most_held", "i8"),
+        ("probe_datagrams", "i8"),  # datagrams kept per connection while no protocol is sure
+        ("probe_bytes", "i8"),  # and their bytes
         ("seed", "i8"),
         # -- ring
         ("ring", "i8"),

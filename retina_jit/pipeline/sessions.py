@@ -1,19 +1,41 @@
 """From payload in order to sessions: probe, then parse; filters after each step.
 
 A connection's payload goes nowhere (NO_PARSE) unless a subscription of its group looks for a session protocol. While it
-is PROBING, bytes that decide nothing are kept (a few hundred per direction) and given to the parser that is found.
+is PROBING, bytes that decide nothing are kept (`retina_jit.pipeline.probing`) and given to the parser that is found. A
+parser that has delivered nothing may still say "not mine": then the connection goes back to where it stood, and the other
+protocols are asked about what is still there, the bytes at hand and those kept; none is asked again after it has said no.
 """
 
 from __future__ import annotations
 
 from retina_jit import memory
-from retina_jit.jit import entry, kernel, leaf
-from retina_jit.memory import call2, call4, copy, fill, shift_right
+from retina_jit.jit import entry, kernel
+from retina_jit.memory import call2, fill, shift_right
 from retina_jit.parsers.session.contract import NOT_OURS, READY, STOP
 from retina_jit.pipeline.access import WORKER_AT, add, connection_of, counter
 from retina_jit.pipeline.groups import GROUP_AT, group_address, keep_only, load_sets
-from retina_jit.pipeline.layout import PROBE, PROBE_ROOM, PROBE_SIZE, SERVICE
-from retina_jit.pipeline.stages import connection_stage, deliver_packet, protocol_stage, session_stage, settle
+from retina_jit.pipeline.layout import PARSER, STREAM_ROOM
+from retina_jit.pipeline.probing import (
+    PIECE_AT,
+    PROBE_AT,
+    SERVICE_AT,
+    SURE,
+    ask,
+    ask_kept,
+    keep_datagram,
+    keep_stream,
+    new_stream_buffer,
+    piece_address,
+    service_address,
+)
+from retina_jit.pipeline.stages import (
+    connection_stage,
+    deliver_packet,
+    protocol_stage,
+    session_stage,
+    settle,
+    take_out_fired,
+)
 from retina_jit.state.arena import allocate, release
 from retina_jit.state.flowkey import protocol_of
 from retina_jit.state.layout import (
@@ -24,21 +46,12 @@ from retina_jit.state.layout import (
     PROBING,
     SESSION_READY,
 )
-from retina_jit.status import Probe
 
-SERVICE_AT = memory.at(SERVICE)
-INPUT_AT = memory.at(INPUT)
-PROBE_AT = memory.at(PROBE)
-SERVICE_SIZE = SERVICE.itemsize
-PROBE_HEAD = PROBE.itemsize
-CERTAIN, REJECTED = int(Probe.CERTAIN), int(Probe.NOT_OURS)
+INPUT_AT, PARSER_AT = memory.at(INPUT), memory.at(PARSER)
+PARSER_HEAD = PARSER.itemsize
+UDP = 17
 SESSIONS, PROBE_GIVEN_UP, PARSER_REFUSED = counter("sessions"), counter("probe_given_up"), counter("parser_refused")
-
-
-@leaf
-def service_address(w, service):
-    """Address of a SERVICE record."""
-    return WORKER_AT(w).services + service * SERVICE_SIZE
+WRONG_GUESSES = counter("wrong_guesses")
 
 
 @kernel
@@ -48,11 +61,11 @@ def release_parser(w, index):
     arena = WORKER_AT(w).arena
     if c.parser:
         if c.phase == PROBING:
-            release(arena, c.parser, PROBE_SIZE)
+            release(arena, c.parser, PROBE_AT(c.parser).size)
         else:
             s = SERVICE_AT(service_address(w, c.service))
             call2(s.release, c.parser, arena)
-            release(arena, c.parser, s.state_size)
+            release(arena, c.parser - PARSER_HEAD, PARSER_HEAD + s.state_size)
         c.parser = 0
     c.phase = NO_PARSE
 
@@ -95,6 +108,13 @@ def _unknown(w, index):
 
 
 @kernel
+def _give_up(w, index):
+    """No protocol has made up its mind within the caps."""
+    add(w, PROBE_GIVEN_UP, 1)
+    _unknown(w, index)
+
+
+@kernel
 def _over(w, index):
     """Nothing more can come from the parser: keep its session if it is to be delivered at the end, else drop it."""
     c = connection_of(w, index)
@@ -119,153 +139,162 @@ def _ready(w, index, ts):
 
 
 @kernel
+def _take_back(w, index):
+    """The parser has refused the connection as another protocol's: stand where it stood before. Returns who has said no."""
+    c = connection_of(w, index)
+    add(w, WRONG_GUESSES, 1)
+    head = PARSER_AT(c.parser - PARSER_HEAD)
+    rejected, group, service = head.rejected | (1 << c.service), head.group + 0, c.service + 0
+    release_parser(w, index)
+    c.phase = PROBING
+    c.service = 0
+    load_sets(w, group)
+    take_out_fired(w, index, service)
+    settle(w, index)
+    return rejected
+
+
+@kernel
 def _parse(w, index, side, address, length, lost, cut, ts):
-    """Give bytes to the parser until it has taken them all."""
+    """Give bytes to the parser until it has taken them all. Returns the protocols that have said no if it now says so, else 0."""
     worker = WORKER_AT(w)
     c = connection_of(w, index)
     i = INPUT_AT(worker.input)
     i.address, i.length, i.at, i.ts = address, length, 0, ts
     i.direction, i.lost, i.cut, i.arena = side, lost, cut, worker.arena
     i.transport = protocol_of(c.key)
+    if i.transport == UDP:
+        cut = 0  # the next datagram does not continue this one
     s = SERVICE_AT(service_address(w, c.service))
     while True:
         answer = call2(s.parse, c.parser, worker.input)
         if answer & READY:
             _ready(w, index, ts)
-        if answer & NOT_OURS:
-            _unknown(w, index)
-            return
-        if answer & STOP:
+        if answer & NOT_OURS and not c.flags & SESSION_READY:
+            return _take_back(w, index)
+        if answer & (STOP | NOT_OURS):
             _over(w, index)
-            return
+            return 0
         if not answer & READY:
             if cut == 0:
-                return
+                return 0
             # What the capture does not have is missing before whatever comes next in this direction.
             i.length, i.at, i.lost, i.cut = 0, 0, cut, 0
             cut = 0
             continue
         if (_wanted(w, index) >> c.service) & 1 == 0:
             _over(w, index)
-            return
+            return 0
 
 
 @kernel
-def _identified(w, index, service):
-    """A protocol is sure. Returns True if it is to be parsed."""
+def _identified(w, index, service, rejected):
+    """A protocol is sure. Returns True if it is to be parsed; the probe buffer is the caller's from here on."""
     worker = WORKER_AT(w)
     c = connection_of(w, index)
-    load_sets(w, c.group)
+    before = c.group + 0
+    load_sets(w, before)
     c.service = service
+    c.parser = 0
+    c.phase = NO_PARSE
     protocol_stage(w, index, service)
     keep_only(w, service, 1, 1)
     settle(w, index)
     if (_wanted(w, index) >> service) & 1 == 0:
         return False
-    size = SERVICE_AT(service_address(w, service)).state_size
-    state = allocate(worker.arena, size)
-    if state == 0:
+    size = PARSER_HEAD + SERVICE_AT(service_address(w, service)).state_size
+    block = allocate(worker.arena, size)
+    if block == 0:
         add(w, PARSER_REFUSED, 1)
         return False
-    fill(state, 0, size)
-    c.parser = state
+    fill(block, 0, size)
+    head = PARSER_AT(block)
+    head.rejected, head.group = rejected, before
+    c.parser = block + PARSER_HEAD
     c.phase = PARSING
     return True
 
 
 @kernel
-def _ask(w, rejected, wanted, side, address, length, transport):
-    """Ask every probe. Returns service << 1 | 1 when one is sure, else the services that are not rejected, << 1."""
-    unsure = 0
-    for service in range(1, WORKER_AT(w).service_count):
-        if ((wanted & ~rejected) >> service) & 1:
-            answer = call4(SERVICE_AT(service_address(w, service)).probe, address, length, side, transport)
-            if answer == CERTAIN:
-                return (service << 1) | 1
-            if answer != REJECTED:
-                unsure |= 1 << service
-    return unsure << 1
-
-
-@leaf
-def _note_probe(buffer, side, length, lost):
-    """Note that bytes were kept, and how many are missing before the first one."""
-    p = PROBE_AT(buffer)
-    if side:
-        p.length1 += length
-        p.lost1 += lost
-    else:
-        p.length0 += length
-        p.lost0 += lost
+def _replay(w, index, buffer):
+    """Give the parser what was kept. Returns what `_parse` does."""
+    c = connection_of(w, index)
+    for n in range(PROBE_AT(buffer).count):
+        piece = PIECE_AT(piece_address(buffer, n))
+        if piece.length and c.phase == PARSING:
+            rejected = _parse(w, index, piece.side + 0, buffer + piece.at, piece.length + 0, piece.lost + 0, 0, piece.ts + 0)
+            if rejected:
+                return rejected
+    return 0
 
 
 @kernel
-def _probe(w, index, side, address, length, lost, cut, ts):
+def _ask_again(w, index, buffer, rejected, side, address, length):
+    """Ask those that have not said no about what was kept, and about the bytes at hand that were not."""
+    transport = protocol_of(connection_of(w, index).key)
+    answer = (_wanted(w, index) & ~rejected) << 1
+    if buffer:
+        answer = ask_kept(w, answer >> 1, buffer, transport)
+    if answer & SURE or (buffer and transport != UDP):
+        return answer
+    return ask(w, answer >> 1, side, address, length, transport)
+
+
+@kernel
+def _probe(w, index, side, address, length, lost, cut, ts, rejected):
+    """Ask whose bytes these are. rejected: who has said no, known to the caller where there is no buffer."""
     worker = WORKER_AT(w)
     c = connection_of(w, index)
-    wanted = _wanted(w, index)
+    transport = protocol_of(c.key)
     buffer = c.parser + 0
-    if buffer == 0:
-        answer = _ask(w, 0, wanted, side, address, length, protocol_of(c.key))
-        if answer & 1:
-            if _identified(w, index, answer >> 1):
-                _parse(w, index, side, address, length, lost, cut, ts)
-            elif c.phase == PROBING:
-                c.phase = NO_PARSE
+    start, asked, taken = address + 0, length + 0, 0
+    if buffer:
+        rejected = PROBE_AT(buffer).rejected + 0
+        if transport != UDP:
+            piece = PIECE_AT(piece_address(buffer, side))
+            if piece.length and lost:
+                _give_up(w, index)
+                return
+            taken = keep_stream(buffer, side, address, length, lost, ts)
+            start, asked = buffer + piece.at, piece.length + 0
+            lost = 0
+    answer = ask(w, _wanted(w, index) & ~rejected, side, start, asked, transport)
+    while answer & SURE:
+        refused = 0
+        if _identified(w, index, answer >> 1, rejected):
+            if buffer:
+                refused = _replay(w, index, buffer)
+            if refused == 0 and c.phase == PARSING and (transport == UDP or buffer == 0 or taken < length or cut):
+                refused = _parse(w, index, side, address + taken, length - taken, lost, cut, ts)
+        if refused == 0:
+            if buffer:
+                release(worker.arena, buffer, PROBE_AT(buffer).size)
             return
-        if answer == 0:
-            _unknown(w, index)
-            return
-        if length > PROBE_ROOM or (cut and length):
-            add(w, PROBE_GIVEN_UP, 1)
-            _unknown(w, index)
-            return
-        buffer = allocate(worker.arena, PROBE_SIZE)
+        rejected = refused
+        c.parser = buffer
+        answer = _ask_again(w, index, buffer, rejected, side, address, length)
+    if answer == 0:
+        _unknown(w, index)
+        return
+    if transport == UDP:
+        buffer = keep_datagram(w, buffer, side, address, length, ts)
+    elif buffer:
+        if taken < length or (cut and asked):
+            buffer = 0
+        else:
+            keep_stream(buffer, side, address, 0, cut, ts)
+    elif length <= STREAM_ROOM and not (cut and length):
+        buffer = new_stream_buffer(worker.arena)
         if buffer == 0:
             add(w, PARSER_REFUSED, 1)
             _unknown(w, index)
             return
-        fill(buffer, 0, PROBE_HEAD)
-        c.parser = buffer
-        p = PROBE_AT(buffer)
-        p.rejected = wanted & ~(answer >> 1)
-        copy(buffer + PROBE_HEAD + side * PROBE_ROOM, address, length)
-        _note_probe(buffer, side, length, lost + cut)
+        keep_stream(buffer, side, address, length, lost + cut, ts)
+    if buffer == 0:
+        _give_up(w, index)
         return
-    p = PROBE_AT(buffer)
-    had = (p.length1 if side else p.length0) + 0
-    if had and lost:
-        add(w, PROBE_GIVEN_UP, 1)
-        _unknown(w, index)
-        return
-    taken = min(length, PROBE_ROOM - had)
-    place = buffer + PROBE_HEAD + side * PROBE_ROOM
-    copy(place + had, address, taken)
-    _note_probe(buffer, side, taken, lost)
-    answer = _ask(w, p.rejected, wanted, side, place, had + taken, protocol_of(c.key))
-    if answer & 1:
-        before0, before1 = p.length0 + 0, p.length1 + 0
-        if _identified(w, index, answer >> 1):
-            # What was kept comes first, the originator's side before the other, then what did not fit.
-            if before0:
-                _parse(w, index, 0, buffer + PROBE_HEAD, before0, p.lost0, 0, ts)
-            if before1 and c.phase == PARSING:
-                _parse(w, index, 1, buffer + PROBE_HEAD + PROBE_ROOM, before1, p.lost1, 0, ts)
-            if c.phase == PARSING and (taken < length or cut):
-                _parse(w, index, side, address + taken, length - taken, 0, cut, ts)
-        elif c.phase == PROBING:
-            c.phase = NO_PARSE
-            c.parser = 0
-        release(worker.arena, buffer, PROBE_SIZE)
-        return
-    p.rejected |= wanted & ~(answer >> 1)
-    if answer == 0:
-        _unknown(w, index)
-    elif taken < length or (cut and had + taken):
-        add(w, PROBE_GIVEN_UP, 1)
-        _unknown(w, index)
-    else:
-        _note_probe(buffer, side, 0, cut)
+    c.parser = buffer
+    PROBE_AT(buffer).rejected = ~(answer >> 1)
 
 
 @entry
@@ -276,9 +305,11 @@ def feed(w, index, side, address, length, lost, cut, ts):
     """
     c = connection_of(w, index)
     if c.phase == PARSING:
-        _parse(w, index, side, address, length, lost, cut, ts)
+        rejected = _parse(w, index, side, address, length, lost, cut, ts)
+        if rejected:
+            _probe(w, index, side, address, length, lost, cut, ts, rejected)
     elif c.phase == PROBING:
-        _probe(w, index, side, address, length, lost, cut, ts)
+        _probe(w, index, side, address, length, lost, cut, ts, 0)
     return 0
 
 

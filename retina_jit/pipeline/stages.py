@@ -128,6 +128,23 @@ def protocol_stage(w, index, service):
 
 
 @kernel
+def take_out_fired(w, index, service):
+    """Take out of `mine`, which stands as before `protocol_stage`, the static subscriptions that it has fired for `service`."""
+    worker = WORKER_AT(w)
+    ask_alive(w)
+    if worker.protocol_stage:
+        call4(worker.protocol_stage, worker.tables, orient(w, index), service, worker.sets)
+    for n in range(worker.words):
+        left = load64(_matched(w) + 8 * n) + 0
+        while left:
+            bit = trailing_zeros(left)
+            left &= left - 1
+            if SUBSCRIPTION_AT(subscription_address(w, 64 * n + bit)).level == STATIC_LEVEL:
+                at = worker.mine + 8 * n
+                store64(at, load64(at) & ~(1 << bit))
+
+
+@kernel
 def end_stage(w, index):
     """The connection is over: ask what only now can be decided. Changes `mine`, which must be loaded."""
     worker = WORKER_AT(w)

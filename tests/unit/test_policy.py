@@ -52,7 +52,7 @@ LAYERS: dict[str, set[str]] = {
     "delivery": BASE | {"state", "pipeline", "datatypes", "subscription"},
     "datatypes": BASE | {"state", "parsers", "delivery", "pipeline", "formats"},
     "subscription": {"errors", "datatypes"},
-    "config": {"errors", "parsers"},
+    "config": {"errors", "parsers", "pipeline"},
     "sinks": {"errors", "datatypes"},
     "app": {"errors", "subscription"},
 }

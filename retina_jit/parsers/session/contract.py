@@ -17,7 +17,8 @@ A session parser is one module in this folder. It declares its protocol and its 
     0: all bytes are taken, the next ones may complete a session;
     READY: a session is complete; deliver it, then call again with the same INPUT;
     STOP: nothing more can come of this connection: do not call again but for `release` (and READY, if set as well);
-    NOT_OURS: the bytes are another protocol's, and nothing was delivered; implies STOP.
+    NOT_OURS: the bytes are another protocol's, and nothing was delivered: `release` follows, and the other protocols
+    that are wanted are asked about these bytes (and those of before, if they are still kept). After READY it is STOP.
     What it says does not depend on where the stream was cut into calls.
 `finish(state, arena) -> READY or 0`
     The connection has ended: whether there is a session that was begun, is worth delivering and was not delivered. Called

@@ -1,0 +1,116 @@
+"""Which session protocol speaks? Bytes that decide nothing are kept, and given to the parser that is found.
+
+TCP: what came of each direction, in order, as one run of bytes. UDP: each datagram apart, for a protocol is asked about one
+datagram at a time. Both are bounded; whoever cannot make up its mind within them is given up, which is counted.
+"""
+
+from __future__ import annotations
+
+from retina_jit import memory
+from retina_jit.jit import kernel, leaf
+from retina_jit.memory import call4, copy, fill
+from retina_jit.pipeline.access import WORKER_AT
+from retina_jit.pipeline.layout import PIECE, PROBE, SERVICE, STREAM_ROOM
+from retina_jit.state.arena import allocate, enlarge
+from retina_jit.status import Probe
+
+SERVICE_AT, PROBE_AT, PIECE_AT = memory.at(SERVICE), memory.at(PROBE), memory.at(PIECE)
+SERVICE_SIZE, PIECE_SIZE, HEAD = SERVICE.itemsize, PIECE.itemsize, PROBE.itemsize
+PIECES = PROBE.fields["piece0"][1]  # type: ignore[index]
+CERTAIN, REJECTED = int(Probe.CERTAIN), int(Probe.NOT_OURS)
+SURE = 1
+"""Answer of `ask`: a protocol is sure, its number stands above this bit."""
+
+
+@leaf
+def service_address(w, service):
+    """Address of a SERVICE record."""
+    return WORKER_AT(w).services + service * SERVICE_SIZE
+
+
+@leaf
+def piece_address(buffer, n):
+    """Address of the n-th PIECE of a probe buffer."""
+    return buffer + PIECES + n * PIECE_SIZE
+
+
+@kernel
+def ask(w, candidates, side, address, length, transport):
+    """Ask every candidate. Returns service << 1 | SURE when one is sure, else those that have not said no, << 1."""
+    unsure = 0
+    for service in range(1, WORKER_AT(w).service_count):
+        if (candidates >> service) & 1:
+            answer = call4(SERVICE_AT(service_address(w, service)).probe, address, length, side, transport)
+            if answer == CERTAIN:
+                return (service << 1) | SURE
+            if answer != REJECTED:
+                unsure |= 1 << service
+    return unsure << 1
+
+
+@kernel
+def ask_kept(w, candidates, buffer, transport):
+    """Ask every candidate about each kept piece. The answer is that of `ask`."""
+    left = candidates << 1
+    for n in range(PROBE_AT(buffer).count):
+        piece = PIECE_AT(piece_address(buffer, n))
+        if piece.length and left:
+            left = ask(w, left >> 1, piece.side, buffer + piece.at, piece.length + 0, transport)
+            if left & SURE:
+                return left
+    return left
+
+
+@kernel
+def new_stream_buffer(arena):
+    """Address of an empty probe buffer of a TCP connection, or 0."""
+    size = HEAD + 2 * STREAM_ROOM
+    buffer = allocate(arena, size)
+    if buffer:
+        fill(buffer, 0, HEAD)
+        p = PROBE_AT(buffer)
+        p.size, p.used, p.count = size, size, 2
+        for side in range(2):
+            piece = PIECE_AT(piece_address(buffer, side))
+            piece.at, piece.side = HEAD + side * STREAM_ROOM, side
+    return buffer
+
+
+@kernel
+def keep_stream(buffer, side, address, length, lost, ts):
+    """Keep bytes of one direction, as many as there is room for, behind `lost` missing ones. Returns how many."""
+    piece = PIECE_AT(piece_address(buffer, side))
+    taken = min(length, STREAM_ROOM - piece.length)
+    copy(buffer + piece.at + piece.length, address, taken)
+    piece.length += taken
+    piece.lost += lost
+    piece.ts = ts
+    return taken
+
+
+@kernel
+def keep_datagram(w, buffer, side, address, length, ts):
+    """Keep a datagram in a probe buffer (0: a new one). Returns the buffer's address, or 0 if a cap forbids it."""
+    worker = WORKER_AT(w)
+    arena = worker.arena + 0
+    count, size, used = 0, 0, HEAD
+    if buffer:
+        p = PROBE_AT(buffer)
+        count, size, used = p.count + 0, p.size + 0, p.used + 0
+    need = used + length
+    if count >= worker.probe_datagrams or need - HEAD > worker.probe_bytes:
+        return 0
+    grown = enlarge(arena, buffer, used, size, need)
+    if grown == 0:
+        return 0
+    p = PROBE_AT(grown)
+    if buffer == 0:
+        fill(grown, 0, HEAD)
+    if need > size:
+        p.size = need
+    piece = PIECE_AT(piece_address(grown, count))
+    piece.at, piece.length, piece.side, piece.lost, piece.ts = used, length, side, 0, ts
+    copy(grown + used, address, length)
+    p.used = need
+    p.count = count + 1
+    return grown
