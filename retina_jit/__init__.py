@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         ConnRecord,
         CoreId,
         DataType,
+        DnsTransaction,
         FilterStr,
         FiveTuple,
         Flow,
@@ -26,7 +27,10 @@ __version__ = "0.1.0"
 
 _HOME = {
     "retina_jit.config": ("RuntimeConfig", "load_config"),
-    "retina_jit.datatypes": ("ConnRecord", "CoreId", "DataType", "FilterStr", "FiveTuple", "Flow", "Payload", "TlsHandshake", "ZcFrame"),
+    "retina_jit.datatypes": (
+        *("ConnRecord", "CoreId", "DataType", "DnsTransaction", "FilterStr", "FiveTuple", "Flow", "Payload", "TlsHandshake"),
+        "ZcFrame",
+    ),
     "retina_jit.errors": ("RetinaJitError",),
     "retina_jit.runtime": ("Result", "Runtime", "run"),
     "retina_jit.subscription": ("Subscription", "load_subscriptions", "subscribe"),
@@ -34,8 +38,8 @@ _HOME = {
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
-    "ConnRecord", "CoreId", "DataType", "FilterStr", "FiveTuple", "Flow", "Payload", "Result", "RetinaJitError", "Runtime",
-    "RuntimeConfig", "Subscription", "TlsHandshake", "ZcFrame", "load_config", "load_subscriptions", "run", "subscribe",
+    "ConnRecord", "CoreId", "DataType", "DnsTransaction", "FilterStr", "FiveTuple", "Flow", "Payload", "Result",
+    "RetinaJitError", "Runtime", "RuntimeConfig", "Subscription", "TlsHandshake", "ZcFrame", "load_config", "load_subscriptions", "run", "subscribe",
 ]  # fmt: skip
 
 

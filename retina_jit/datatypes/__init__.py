@@ -5,8 +5,9 @@ from __future__ import annotations
 from retina_jit.datatypes.base import DataType, data_types
 from retina_jit.datatypes.conn_record import ConnRecord, Flow
 from retina_jit.datatypes.context import CoreId, FilterStr
+from retina_jit.datatypes.dns_transaction import DnsTransaction
 from retina_jit.datatypes.five_tuple import FiveTuple
 from retina_jit.datatypes.packets import Payload, ZcFrame
 from retina_jit.datatypes.tls_handshake import TlsHandshake
 
-__all__ = ["ConnRecord", "CoreId", "DataType", "FilterStr", "FiveTuple", "Flow", "Payload", "TlsHandshake", "ZcFrame", "data_types"]
+__all__ = ["ConnRecord", "CoreId", "DataType", "DnsTransaction", "FilterStr", "FiveTuple", "Flow", "Payload", "TlsHandshake", "ZcFrame", "data_types"]

@@ -1,0 +1,1 @@
+"""Parts of the DNS parser `retina_jit.parsers.session.dns`."""
