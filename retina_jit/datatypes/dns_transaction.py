@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from retina_jit.datatypes.base import DataType, number, register, text
+from retina_jit.datatypes.base import DataType, register
+from retina_jit.datatypes.column import Names, flag, named, number, raw, seconds, text, unless
 from retina_jit.parsers.dns import event
 from retina_jit.parsers.dns.event import RECORD
+from retina_jit.parsers.iana import dns as iana
+
+TYPES = Names(iana.TYPES, "TYPE{n}")
+CLASSES = Names(iana.CLASSES, "CLASS{n}")
+RCODES = Names(iana.RCODES, "RCODE{n}")
+OPCODES = Names(iana.OPCODES, "OPCODE{n}")
+
+_QUESTION, _QUERY, _RESPONSE = (unless(RECORD, "has", bit) for bit in (event.QUESTION, event.QUERY, event.RESPONSE))
+_BOTH = unless(RECORD, "has", event.BOTH)
 
 
 @register
 class DnsTransaction(DataType):
-    """A DNS query with its response."""
+    """A DNS query with its response, or one of them alone.
+
+    What is absent is None, or "" for names.
+    """
 
     __slots__ = ()
 
@@ -21,34 +32,19 @@ class DnsTransaction(DataType):
     SERVICE = "dns"
 
     transaction_id = number(RECORD, "transaction_id", "Id of the query and its response.")
-    query_domain = text(RECORD, "query_domain", "Name of the first question, without the dot at its end.")
-    qtype = number(RECORD, "qtype", "Type of the first question.")
-    qclass = number(RECORD, "qclass", "Class of the first question.")
-    _has = number(RECORD, "has", "")
-    _response_flags = number(RECORD, "response_flags", "")
-
-    @property
-    def has_query(self) -> bool:
-        """Whether the query was seen."""
-        return bool(self._has & event.QUERY)
-
-    @property
-    def has_response(self) -> bool:
-        """Whether the response was seen."""
-        return bool(self._has & event.RESPONSE)
-
-    @property
-    def response_code(self) -> int | None:
-        """Response code in the header of the response."""
-        return self._response_flags & 0xF if self.has_response else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON output shows; None for what is absent."""
-        return {
-            "transaction_id": self.transaction_id,
-            "query_domain": self.query_domain,
-            "qtype": self.qtype,
-            "response_code": self.response_code,
-            "has_query": self.has_query,
-            "has_response": self.has_response,
-        }
+    opcode = named(RECORD, "opcode", OPCODES, "Kind of query: QUERY, NOTIFY, UPDATE, ...")
+    query_domain = text(RECORD, "query_domain", "Name of the first question, without the dot at its end; of the root \".\".")
+    qtype = number(RECORD, "qtype", "Type of the first question.", null=_QUESTION)
+    qtype_name = named(RECORD, "qtype", TYPES, "Its name: A, AAAA, HTTPS, ...", null=_QUESTION)
+    qclass = number(RECORD, "qclass", "Class of the first question.", null=_QUESTION)
+    qclass_name = named(RECORD, "qclass", CLASSES, "Its name: IN, CH, ...", null=_QUESTION)
+    response_code = number(RECORD, "response_code", "Response code in the header of the response.", null=_RESPONSE)
+    response_code_name = named(RECORD, "response_code", RCODES, "Its name: NOERROR, NXDOMAIN, ...", null=_RESPONSE)
+    has_query = flag(RECORD, "has", event.QUERY, "Whether the query was seen.")
+    has_response = flag(RECORD, "has", event.RESPONSE, "Whether the response was seen.")
+    query_ts = number(RECORD, "query_ts", "Capture time of the query.", null=_QUERY, unit="ns")
+    response_ts = number(RECORD, "response_ts", "Capture time of the response.", null=_RESPONSE, unit="ns")
+    rtt = seconds(RECORD, "response_ts", "From the query to the response [s].", since="query_ts", null=_BOTH)
+    repeated = number(RECORD, "repeated", "How many equal queries were waiting for an answer when this one was sent.")
+    query_message = raw(RECORD, "query_message", "The query as it was sent.", shown=False)
+    response_message = raw(RECORD, "response_message", "The response as it was sent.", shown=False)

@@ -15,6 +15,7 @@ from retina_jit.parsers.dns.message import (
     HEADER,
     NAME_ROOM,
     QUESTION_TAIL,
+    RCODE,
     count_of,
     flags_of,
     skip_name,
@@ -25,7 +26,7 @@ from retina_jit.parsers.dns.state import STATE_AT
 from retina_jit.parsers.wire import has, u16
 
 # RECORD.has
-QUERY, RESPONSE, QUESTION = 1, 2, 4
+QUERY, RESPONSE, QUESTION, BOTH = 1, 2, 4, 8
 
 RECORD = np.dtype(
     [
@@ -42,7 +43,8 @@ RECORD = np.dtype(
         ("repeated", "u2"),
         ("has", "u1"),
         ("asker", "u1"),  # 1: the responder of the connection has asked
-        ("pad", "u2"),
+        ("opcode", "u1"),
+        ("response_code", "u1"),
     ]
 )
 assert RECORD.itemsize == 56
@@ -82,6 +84,10 @@ def project(context):
         r.response_ts = row.response_ts
         r.transaction_id, r.response_flags = transaction_id_of(message), flags_of(message)
         r.response_message = put_bytes(context, message[0], message[1])
+    if r.has == QUERY | RESPONSE:
+        r.has |= BOTH
+    r.opcode = ((r.query_flags if r.has & QUERY else r.response_flags) >> 11) & 0xF
+    r.response_code = r.response_flags & RCODE
     message = queried(c.session)
     end = skip_name(message, HEADER) if message[1] else -1
     if end > 0 and has(message, end, QUESTION_TAIL):

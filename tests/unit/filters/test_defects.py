@@ -8,6 +8,7 @@ from traffic import packets
 
 from retina_jit.filters import FilterSpec, compile_filters
 from retina_jit.filters.interpret import evaluate
+from retina_jit.parsers.protocol import protocols
 
 TCP4 = ("tcp", "10.0.0.1", "1.2.3.4", 5000, 80)
 
@@ -73,7 +74,7 @@ def test_a_session_branch_does_not_hang_on_a_port():
     runner, rows = Runner(compile_filters([FilterSpec(f, "connection") for f in filters])), _rows(TCP4)
     matched, maybe = runner.decide("connection", rows.at(0))
     assert (matched, maybe) == (set(), {0, 1, 2})
-    assert runner.decide("protocol", rows.at(0), 1, alive=maybe) == ({0, 1, 2}, set())
+    assert runner.decide("protocol", rows.at(0), protocols()["tls"].number, alive=maybe) == ({0, 1, 2}, set())
     assert runner.decide("protocol", rows.at(0), 0, alive=maybe) == (set(), set())
 
 
