@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import sys
+import threading
 from pathlib import Path
 
 from retina_jit.errors import CompileError
@@ -31,6 +32,18 @@ def cache_dir() -> Path:
             f"Fix: chmod 700 {path}, or name another folder in RETINA_JIT_CACHE"
         )
     return path
+
+
+def keep_source(kind: str, source: str) -> Path:
+    """Write generated source to a file of the private cache folder, named by its content, if it is new. Returns the file."""
+    folder = cache_dir() / kind
+    folder.mkdir(mode=0o700, exist_ok=True)
+    target = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:24]}.py"
+    if not target.exists():
+        scratch = target.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
+        scratch.write_text(source)
+        scratch.replace(target)  # atomic: another process sees all of it or nothing
+    return target
 
 
 _IMPORT = re.compile(r"^\s*(?:from\s+(retina_jit[\w.]*)\s+import\s+\(?([^#\n]*)|import\s+(retina_jit[\w.]*))", re.M)

@@ -18,7 +18,7 @@ import numpy as np
 
 from retina_jit import memory
 from retina_jit.jit import kernel
-from retina_jit.memory import copy
+from retina_jit.memory import copy, store16_be
 
 EVENT = np.dtype(
     [
@@ -87,3 +87,13 @@ def reserve_bytes(context, length):
 def packed(context, address, length):
     """The packed word for bytes that stand in the event already (see `reserve_bytes`)."""
     return ((address - CONTEXT_AT(context).event) << 32) | length
+
+
+@kernel
+def put_item(context, address, length):
+    """Append an item of a list of texts: its length in two bytes, network order, then its bytes, cut to 65535."""
+    length = min(length, 0xFFFF)
+    start = reserve_bytes(context, 2 + length)
+    if start:
+        store16_be(start, length)
+        copy(start + 2, address, length)

@@ -51,6 +51,10 @@ class Field:
         Names that a filter may write instead of the number.
     keyed : bool
         A filter names a key as well, `http.headers['Host']`. Session protocols only, kinds "text" and "bytes".
+    absent : int or None
+        Sessions: the number that means that there is none; JSON then shows null.
+    shown : bool
+        Sessions: whether JSON output has it, where the data type is derived from the fields.
     """
 
     kind: str
@@ -63,6 +67,8 @@ class Field:
     side: str = ""
     enum: dict[str, int] = field(default_factory=dict, hash=False)
     keyed: bool = False
+    absent: int | None = None
+    shown: bool = True
     name: str = ""
     protocol: str = ""
 
@@ -218,6 +224,9 @@ class Protocol:
         Where the readers are found, by their names.
     number : int
         Session protocols: position in the registry plus one, the `service` word of a connection.
+    data_type : str
+        Session protocols: name of the data type that is derived from the fields, unless a file in
+        `retina_jit/datatypes` brings one.
     """
 
     name: str
@@ -229,6 +238,7 @@ class Protocol:
     examples: tuple[Any, ...] = ()
     aliases: tuple[str, ...] = ()
     number: int = 0
+    data_type: str = ""
 
 
 _registry: dict[str, Protocol] = {}
@@ -242,6 +252,7 @@ def declare(
     within: Sequence[Any],
     examples: Iterable[Any] = (),
     aliases: Sequence[str] = (),
+    data_type: str = "",
 ) -> Protocol:
     """Enter the calling module's protocol in the registry, with every reader that the module holds.
 
@@ -266,7 +277,7 @@ def declare(
         raise ProtocolError(f"protocol {name!r} is declared by {known.module} and by {module['__name__']}")
     made = Protocol(
         name, title, level, tuple(within), fields, module["__name__"], tuple(examples), tuple(aliases),
-        number=known.number if known else 0,
+        number=known.number if known else 0, data_type=data_type or f"{name.capitalize()}Session",
     )  # fmt: skip
     _registry[name] = made
     return made
