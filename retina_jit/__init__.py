@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         FiveTuple,
         Flow,
         Payload,
+        SshHandshake,
         TlsHandshake,
         ZcFrame,
     )
@@ -28,7 +29,16 @@ __version__ = "0.1.0"
 _HOME = {
     "retina_jit.config": ("RuntimeConfig", "load_config"),
     "retina_jit.datatypes": (
-        *("ConnRecord", "CoreId", "DataType", "DnsTransaction", "FilterStr", "FiveTuple", "Flow", "Payload", "TlsHandshake"),
+        "ConnRecord",
+        "CoreId",
+        "DataType",
+        "DnsTransaction",
+        "FilterStr",
+        "FiveTuple",
+        "Flow",
+        "Payload",
+        "SshHandshake",
+        "TlsHandshake",
         "ZcFrame",
     ),
     "retina_jit.errors": ("RetinaJitError",),
@@ -38,9 +48,27 @@ _HOME = {
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
-    "ConnRecord", "CoreId", "DataType", "DnsTransaction", "FilterStr", "FiveTuple", "Flow", "Payload", "Result",
-    "RetinaJitError", "Runtime", "RuntimeConfig", "Subscription", "TlsHandshake", "ZcFrame", "load_config", "load_subscriptions", "run", "subscribe",
-]  # fmt: skip
+    "ConnRecord",
+    "CoreId",
+    "DataType",
+    "DnsTransaction",
+    "FilterStr",
+    "FiveTuple",
+    "Flow",
+    "Payload",
+    "Result",
+    "RetinaJitError",
+    "Runtime",
+    "RuntimeConfig",
+    "SshHandshake",
+    "Subscription",
+    "TlsHandshake",
+    "ZcFrame",
+    "load_config",
+    "load_subscriptions",
+    "run",
+    "subscribe",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,20 @@ from retina_jit.datatypes.context import CoreId, FilterStr
 from retina_jit.datatypes.dns_transaction import DnsTransaction
 from retina_jit.datatypes.five_tuple import FiveTuple
 from retina_jit.datatypes.packets import Payload, ZcFrame
+from retina_jit.datatypes.ssh_handshake import SshHandshake
 from retina_jit.datatypes.tls_handshake import TlsHandshake
 
-__all__ = ["ConnRecord", "CoreId", "DataType", "DnsTransaction", "FilterStr", "FiveTuple", "Flow", "Payload", "TlsHandshake", "ZcFrame", "data_types"]
+__all__ = [
+    "ConnRecord",
+    "CoreId",
+    "DataType",
+    "DnsTransaction",
+    "FilterStr",
+    "FiveTuple",
+    "Flow",
+    "Payload",
+    "SshHandshake",
+    "TlsHandshake",
+    "ZcFrame",
+    "data_types",
+]

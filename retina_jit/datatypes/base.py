@@ -97,10 +97,16 @@ def register(cls: type[DataType]) -> type[DataType]:
     return cls
 
 
+def registered() -> list[type[DataType]]:
+    """Return the data types that are registered so far."""
+    return list(_types.values())
+
+
 def data_types() -> dict[str, type[DataType]]:
     """Return every data type by name."""
     # By name: an import statement here would make every data type's kernels depend on all the others.
     importlib.import_module("retina_jit.datatypes")
+    importlib.import_module("retina_jit.datatypes.session").complete()
     return dict(_types)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from retina_jit.datatypes import column
-from retina_jit.datatypes.base import DataType
+from retina_jit.datatypes.base import DataType, register, registered
 from retina_jit.errors import ProtocolError
 from retina_jit.parsers.protocol import Field, Protocol, protocols
 from retina_jit.stamp import keep_source
@@ -28,7 +28,7 @@ def record_of(protocol: Protocol) -> np.dtype[Any]:
 
 def _kept(protocol: Protocol) -> list[Field]:
     """Return the fields that a record can hold: a keyed one has no value of its own."""
-    return [f for f in protocol.fields.values() if not getattr(f, "keyed", False)]
+    return [f for f in protocol.fields.values() if not f.keyed]
 
 
 def _bools(protocol: Protocol) -> list[str]:
@@ -158,3 +158,11 @@ def derived(protocol: Protocol) -> type[DataType]:
             raise ProtocolError(f"{protocol.name}.{f.name}: absent={f.absent}; only 0 can stand for an absent number")
         space[f.name] = _column(record, f, bits)
     return type(protocol.data_type, (DataType,), space)
+
+
+def complete() -> None:
+    """Register a derived data type for every session protocol that no data type shows yet."""
+    shown = {t.SERVICE for t in registered()}
+    for protocol in protocols().values():
+        if protocol.level == "session" and protocol.name not in shown:
+            register(derived(protocol))

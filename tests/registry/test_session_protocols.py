@@ -12,13 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.sessions import Shown, Timed, parser
 
+from retina_jit import jit
 from retina_jit.datatypes import data_types
 from retina_jit.jit import Kernel
 from retina_jit.parsers.protocol import SessionExample, protocols
 from retina_jit.status import Probe
 
 NAMES = sorted(name for name, protocol in protocols().items() if protocol.level == "session")
-ENTRIES = {"probe": 4, "parse": 2, "finish": 2, "release": 2, "project": 1}
+ENTRIES = {"probe": 4, "parse": 2, "finish": 2, "release": 2}
 
 each = pytest.mark.parametrize("name", NAMES)
 segments = st.lists(st.tuples(st.integers(0, 1), st.binary(max_size=60), st.sampled_from([0, 0, 0, 2, 500])), max_size=10)
@@ -45,7 +46,10 @@ def test_its_fields_have_a_sentence(name: str) -> None:
 
 @each
 def test_a_data_type_shows_it(name: str) -> None:
-    assert [t for t in data_types().values() if name == t.SERVICE]
+    shown = [t for t in data_types().values() if name == t.SERVICE]
+    assert shown
+    for data_type in shown:
+        assert jit.function(data_type.PROJECT)
 
 
 @each

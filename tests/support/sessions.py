@@ -49,11 +49,11 @@ class Parser:
     def __init__(self, name: str, arena_size: int = 32 << 20) -> None:
         self.protocol = protocols()[name]
         self.module = importlib.import_module(self.protocol.module)
-        project = f"{self.module.project.__module__}:project"
-        self.types = [t for t in data_types().values() if t.PROJECT == project]
+        shown = [t for t in data_types().values() if (t.SERVICE, t.LEVEL) == (name, "session")]
+        self.types = [t for t in shown if t.PROJECT == shown[0].PROJECT]
         self.reader_file = cache_dir() / f"test_readers_{name}.py"
-        units = {n: f"{self.protocol.module}:{n}" for n in ("probe", "parse", "finish", "release", "project")}
-        units = {n: u for n, u in units.items() if hasattr(self.module, n)}
+        units = {n: f"{self.protocol.module}:{n}" for n in ("probe", "parse", "finish", "release")}
+        units["project"] = self.types[0].PROJECT
         units |= {f"read_{n}": f"{self.reader_file}:read_{n}" for n in self.protocol.fields}
         self._write_readers()
         jit.ensure(units.values())
@@ -231,7 +231,7 @@ class Session:
 
     def event(self, room: int = 1 << 20) -> tuple[bytes, int, int]:
         """Project the session: bytes of an event, where it begins, where the record begins."""
-        record = self.parser.module.RECORD.itemsize
+        record = self.parser.types[0].RECORD.itemsize
         before = 40  # so that nothing depends on an event beginning at 0
         memory = np.zeros(before + EVENT.itemsize + record + room, np.uint8)
         start = int(memory.ctypes.data) + before

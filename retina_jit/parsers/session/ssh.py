@@ -2,8 +2,9 @@
 
 A connection is SSH when a side begins with its identification ("SSH-..."), or, taken up in its middle, with a KEXINIT. A
 server may say other lines first: they are waited through as long as they are text. A session is all that both sides
-have said in clear, that is up to NEWKEYS; of two KEXINITs of a side the first one counts. Names end in `_ctos` for what
-the client says, or offers for what it sends, and in `_stoc` for the server.
+have said in clear, that is up to NEWKEYS, and there is one if the identification of a side was seen; of two KEXINITs of
+a side the first one counts. Names end in `_ctos` for what the client says, or offers for what it sends, and in `_stoc`
+for the server.
 
 Bytes that are not UTF-8 are data like any other.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 from retina_jit.jit import entry, kernel, leaf
 from retina_jit.parsers.protocol import declare, session_field
 from retina_jit.parsers.ssh import derived, names, stream
+from retina_jit.parsers.ssh.examples import EXAMPLES
 from retina_jit.parsers.ssh.state import (
     FIRST_KEX,
     GAP,
@@ -30,7 +32,7 @@ from retina_jit.parsers.ssh.state import (
 from retina_jit.parsers.wire import has, part, u8, u32
 from retina_jit.status import Probe
 
-__all__ = ["PROBE_LIMIT", "STATE", "finish", "parse", "probe", "release"]
+__all__ = ["PROBE_LIMIT", "PROTOCOL", "STATE", "finish", "parse", "probe", "release"]
 
 PROBE_LIMIT = 255
 """A server's greeting is waited through up to here; the client's identification decides earlier."""
@@ -173,7 +175,7 @@ def comments_stoc(session):
     return _comments(_server(session))
 
 
-@session_field("texts", "The identifications in full, the client's first.", aliases=("ssh.protocol",))
+@session_field("texts", "The identifications in full, the client's first.", aliases=("ssh.protocol",), shown=False)
 def banners(session, n):
     client, server = _client(session), _server(session)
     if n < 0:
@@ -202,6 +204,16 @@ def key_exchange_cookie_ctos(session):
 @session_field("bytes", "The 16 random bytes of the server's KEXINIT.", aliases=("ssh.cookie",))
 def key_exchange_cookie_stoc(session):
     return names.cookie(_stoc(session))
+
+
+@session_field("bytes", "Payload of the client's KEXINIT from the cookie on.", shown=False)
+def kexinit_ctos(session):
+    return _ctos(session)
+
+
+@session_field("bytes", "Payload of the server's KEXINIT from the cookie on.", shown=False)
+def kexinit_stoc(session):
+    return _stoc(session)
 
 
 @session_field("texts", "Methods of key exchange that the client offers, in its order.")
@@ -347,12 +359,12 @@ def hassh_server(session):
     return derived.hassh_server(session)
 
 
-@session_field("text", "HASSH before hashing.", aliases=("ssh.kex.hassh_algorithms",))
+@session_field("text", "HASSH before hashing.", aliases=("ssh.kex.hassh_algorithms",), shown=False)
 def hassh_algorithms(session):
     return derived.hassh_algorithms(session)
 
 
-@session_field("text", "HASSHServer before hashing.", aliases=("ssh.kex.hasshserver_algorithms",))
+@session_field("text", "HASSHServer before hashing.", aliases=("ssh.kex.hasshserver_algorithms",), shown=False)
 def hassh_server_algorithms(session):
     return derived.hassh_server_algorithms(session)
 
@@ -360,7 +372,7 @@ def hassh_server_algorithms(session):
 # ------------------------------------------------------------------------------------------------------ the key exchange
 
 
-@session_field("bytes", "The client's public value: a number, or a point, or what a hybrid method sends.")
+@session_field("bytes", "The client's public value: a number, or a point, or what a hybrid method sends.", shown=False)
 def kex_public_ctos(session):
     side = client_side(session)
     late = kex_message(side, FIRST_KEX + 2)
@@ -374,17 +386,17 @@ def _after(span):
     return part(span, 4 + first[1], span[1]) if first[0] else (0, 0)
 
 
-@session_field("bytes", "The server's public value.")
+@session_field("bytes", "The server's public value.", shown=False)
 def kex_public_stoc(session):
     return names.string(_after(derived.reply(session)), 0)
 
 
-@session_field("bytes", "The server's signature of the exchange.")
+@session_field("bytes", "The server's signature of the exchange.", shown=False)
 def kex_signature(session):
     return names.string(_after(_after(derived.reply(session))), 0)
 
 
-@session_field("bytes", "The server's host key: its blob, RFC 4253 section 6.6.")
+@session_field("bytes", "The server's host key: its blob, RFC 4253 section 6.6.", shown=False)
 def host_key(session):
     return derived.host_key(session)
 
@@ -399,13 +411,13 @@ def host_key_fingerprint(session):
     return derived.host_key_fingerprint(session)
 
 
-@session_field("int", "Size of the group that the client asks for (group exchange).", bits=32, unit="bit")
+@session_field("int", "Size of the group that the client asks for (group exchange).", bits=32, unit="bit", absent=0)
 def group_size(session):
     request = kex_message(client_side(session), FIRST_KEX + 4)
     return u32(request, 4) if has(request, 4, 4) else 0
 
 
-@session_field("bytes", "Prime of the group that the server gives (group exchange).")
+@session_field("bytes", "Prime of the group that the server gives (group exchange).", shown=False)
 def group_prime(session):
     side = server_side(session)
     late = kex_message(side, FIRST_KEX + 3)
@@ -427,4 +439,4 @@ def incomplete(session):
     return (SIDE_AT(client_side(session)).flags | SIDE_AT(server_side(session)).flags) & GAP != 0
 
 
-declare("ssh", "Secure Shell", level="session", within=["tcp"])
+PROTOCOL = declare("ssh", "Secure Shell", level="session", within=["tcp"], examples=EXAMPLES)

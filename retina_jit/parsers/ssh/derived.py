@@ -89,8 +89,8 @@ def _write_lists(text, body, first):
 
 @leaf
 def _is_whole(side):
-    """Whether a side has a KEXINIT that is all there."""
-    return kexinit_of(side)[1] > 0 and SIDE_AT(side).flags & CUT == 0
+    """Whether a side has a KEXINIT that is all there, and has a fingerprint."""
+    return names.is_whole(kexinit_of(side)) and SIDE_AT(side).flags & CUT == 0
 
 
 @kernel

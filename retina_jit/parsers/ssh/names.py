@@ -55,6 +55,17 @@ def follows(body):
     return has(body, at, 1) and u8(body, at) != 0
 
 
+@kernel
+def is_whole(body):
+    """Whether a KEXINIT is all there: ten lists and the five bytes behind them."""
+    at = COOKIE_LEN + 0
+    for _ in range(10):
+        if not has(body, at, 4):
+            return False
+        at += 4 + u32(body, at)
+    return has(body, at, 5)
+
+
 @leaf
 def cookie(body):
     """The 16 random bytes of a KEXINIT."""
