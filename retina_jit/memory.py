@@ -244,6 +244,26 @@ trailing_zeros = make_raw(_build_trailing_zeros, "trailing_zeros")
 
 
 @cache
+def stack(words: int) -> Any:
+    """Return the kernel function that gives the address of `words` words on the stack of the entry that calls it."""
+
+    def build() -> Any:
+        from llvmlite import ir
+        from numba import types
+        from numba.core import cgutils
+
+        def reserve(typing_context):
+            def codegen(context, builder, signature, args):
+                place = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(64), words))
+                return builder.ptrtoint(place, ir.IntType(64))
+
+            return types.int64(), codegen
+
+        return reserve
+
+    return make_raw(build, "stack")
+
+
 def at(dtype: np.dtype[Any]) -> Any:
     """Return the kernel function that sees the record of `dtype` at an address: `row = ROW_AT(address)`."""
 

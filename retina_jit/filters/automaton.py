@@ -40,7 +40,7 @@ def build(patterns: Sequence[Pattern]) -> list[tuple[np.ndarray[Any, Any], tuple
 def _groups(patterns: tuple[Pattern, ...]) -> Iterable[tuple[Pattern, ...]]:
     if len(patterns) <= MOST_PATTERNS:
         try:
-            _determine(patterns)
+            determine(patterns)
         except TooLargeError:
             if len(patterns) == 1:
                 raise
@@ -52,7 +52,8 @@ def _groups(patterns: tuple[Pattern, ...]) -> Iterable[tuple[Pattern, ...]]:
     yield from _groups(patterns[half:])
 
 
-def _bits_of(number: int) -> Iterable[int]:
+def bits_of(number: int) -> Iterable[int]:
+    """Positions of the bits that are set."""
     while number:
         low = number & -number
         yield low.bit_length() - 1
@@ -82,7 +83,7 @@ Dfa = tuple[list[int], "np.ndarray[Any, Any]", list[int], list[int]]
 
 
 @lru_cache(maxsize=256)
-def _determine(patterns: tuple[Pattern, ...]) -> Dfa:
+def determine(patterns: tuple[Pattern, ...]) -> Dfa:
     """Return (class of each byte, next state by state and class, patterns said in a state, patterns said at the end)."""
     nfa = Nfa()
     for number, pattern in enumerate(patterns):
@@ -113,7 +114,7 @@ def _determine(patterns: tuple[Pattern, ...]) -> Dfa:
 
     def step(nodes: int) -> list[int]:
         row = [0] * len(sample)
-        for node in _bits_of(nodes):
+        for node in bits_of(nodes):
             for k, targets in moves[node]:
                 row[k] |= targets
         return row
@@ -125,7 +126,7 @@ def _determine(patterns: tuple[Pattern, ...]) -> Dfa:
     accept_mask = sum(1 << node for node in nfa.accepts)
 
     def said(nodes: int) -> int:
-        return sum(1 << nfa.accepts[n] for n in _bits_of(nodes & accept_mask))
+        return sum(1 << nfa.accepts[n] for n in bits_of(nodes & accept_mask))
 
     first = (initial & ~always & relevant, True)
     order = [first]
@@ -152,7 +153,7 @@ def _determine(patterns: tuple[Pattern, ...]) -> Dfa:
 
     def at_end(nodes: int, reach: list[int]) -> int:
         found = 0
-        for node in _bits_of(nodes):
+        for node in bits_of(nodes):
             found |= reach[node]
         return said(found)
 
@@ -191,7 +192,7 @@ def pack(patterns: tuple[Pattern, ...]) -> np.ndarray[Any, Any]:
     end, all patterns, position of the steps, position of what states say, what the first state says; then the class of
     each byte, then the steps, whose states are shifted already, then what is said.
     """
-    classes, table, says, last = _determine(patterns)
+    classes, table, says, last = determine(patterns)
     count, width = table.shape
     shift = max(0, (width - 1).bit_length())
     # States that say something come last, so that the runner needs one comparison.

@@ -11,31 +11,16 @@ import numpy as np
 
 from retina_jit import jit
 from retina_jit.errors import FilterError
-from retina_jit.filters import conditions, emit, load
-from retina_jit.filters.explain import draw
-from retina_jit.filters.normalize import Worlds, can_be, gate, refuse_impossible
+from retina_jit.filters import conditions, load
+from retina_jit.filters.normalize import Worlds, can_be, refuse_impossible
 from retina_jit.filters.parse import parse
 from retina_jit.filters.perpacket import parts_of
-from retina_jit.filters.resolve import Names, joined, resolve
-from retina_jit.filters.split import (
-    LEVELS,
-    PACKET_DELIVER,
-    STAGES,
-    at_stage,
-    is_direct,
-    is_session,
-    refuse_unknowable,
-    residue,
-    turned,
-)
-from retina_jit.filters.syntax import FALSE, TRUE, Present, Term, Test, both, either, leaves, show
+from retina_jit.filters.resolve import Names, resolve
+from retina_jit.filters.split import LEVELS, PACKET_DELIVER, STAGES, is_direct, is_session, refuse_unknowable
+from retina_jit.filters.staging import Context, Stage
+from retina_jit.filters.syntax import TRUE, Term, Test, leaves, show
 from retina_jit.filters.tables import Tables
-from retina_jit.filters.trie import Effect, Node, sort
 from retina_jit.parsers.protocol import Protocol, protocols
-
-MOST_EXACT = 64
-"""Predicates of which the packet stage asks exactly whether some connection may want a packet. With more of them it
-lets more packets pass, which the connection stage then refuses: asking everything of every packet costs more."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +37,6 @@ class FilterSpec:
 
     text: str
     level: str
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One generated stage."""
-
-    roots: list[Node]
-    source: str
 
 
 @dataclass(frozen=True)
@@ -134,14 +111,7 @@ class Plan:
             )
             lines.append(f"    {show(term)}")
         for name, stage in self.stages.items():
-            lines += [
-                "",
-                f"== {name} stage",
-                "",
-                *(line for root in stage.roots for line in draw(root)),
-                "",
-                stage.source.rstrip(),
-            ]
+            lines += ["", f"== {name} stage", "", *stage.drawn, "", stage.source.rstrip()]
         return "\n".join(lines) + "\n"
 
 
@@ -158,7 +128,9 @@ def read_filter(text: str, names: Names, worlds: Worlds) -> Term:
     return term
 
 
-def compile_filters(specs: Sequence[FilterSpec], declared: Mapping[str, Protocol] | None = None) -> Plan:
+def compile_filters(
+    specs: Sequence[FilterSpec], declared: Mapping[str, Protocol] | None = None, engine: str = "auto"
+) -> Plan:
     """Compile the filters of all subscriptions together.
 
     Parameters
@@ -167,6 +139,9 @@ def compile_filters(specs: Sequence[FilterSpec], declared: Mapping[str, Protocol
         Their positions are the numbers of the subscriptions.
     declared : mapping of str to Protocol, optional
         The protocols that filters may name; all that are declared if not given.
+    engine : str
+        "code" writes filters as code, "tables" as data, which needs no compilation per filter; "auto" chooses for each
+        stage. "any" is "tables" with code that serves every set of filters (for tests).
 
     Raises
     ------
@@ -200,16 +175,18 @@ def compile_filters(specs: Sequence[FilterSpec], declared: Mapping[str, Protocol
     members["packet_deliver"] = [n for n in followed if specs[owners[n]].level == "packet"] if tests else []
     tables, words = Tables(), -(-len(terms) // 64)
     code = conditions.Code(tables)
+    context = Context(names, worlds, tables, words, code)
     stages, units = {}, {}
     for stage in (*STAGES, PACKET_DELIVER):
         if members[stage]:
             asked = [tests.get(n, TRUE) for n in range(len(terms))] if stage == "packet_deliver" else terms
-            roots = _tries(stage, members[stage], asked, direct, names, worlds)
-            made = emit.Writer(stage, names, worlds, tables, _automata(roots, tables), words, code)
-            source = emit.write(made, roots, direct if stage == "packet" else members[stage], owners)
-            stages[stage] = Stage(roots, source)
-            units[stage] = load.unit(source, f"{stage}_stage")
+            wanted = context.wanted(stage, members[stage], asked, direct)
+            deliver = direct if stage == "packet" else members[stage]
+            stages[stage] = context.stage(stage, wanted, deliver, owners, engine)
+            units[stage] = load.unit(stages[stage].source, f"{stage}_stage")
     readers = {}
+    for unit, index in code.entries.items():
+        units[f"engine.{unit.rpartition(':')[2]}"] = readers[index] = unit
     for (protocol, field), index in code.index.items():
         source = conditions.reader_source(
             protocol, known[protocol].module, field, known[protocol].fields[field].kind
@@ -243,54 +220,3 @@ def _slots(
                 if packet != TRUE:
                     tests[slot] = packet
     return owners, asked, tests
-
-
-def _tries(
-    stage: str, members: Any, terms: list[Term], direct: frozenset[int], names: Names, worlds: Worlds
-) -> list[Node]:
-    """Merge the subscriptions into tries: one, or, if they are many, one for each 64."""
-    layers = {p: worlds.layer(p) for p in names.protocols}
-    roots: dict[int, Node] = {}
-    keep = Node()
-    given = frozenset({"frame"})
-
-    def insert(root: Node, term: Term, effect: Effect) -> None:
-        root.insert(gate(term, worlds.all, worlds, given), effect, layers)
-
-    for n in sorted(members):
-        # The later stages are asked only about subscriptions that the stage before has left open.
-        known = at_stage(
-            residue(terms[n], worlds) if stage in ("protocol", "session") else terms[n], stage, worlds
-        )
-        if stage == "packet" and n not in direct:
-            # A packet of either direction may belong to a connection that matches.
-            of_connection = either([known.open, turned(known.open, names)])
-            for transport in ("tcp", "udp"):
-                insert(keep, both([Present(transport), of_connection]), ("keep", 0))
-            continue
-        root = roots.setdefault(n // 64, Node())
-        insert(root, known.sure, ("sure", n))
-        if known.open not in (known.sure, FALSE):
-            insert(root, known.open, ("open", n))
-    keep.prune()
-    keep.relax(MOST_EXACT, lambda tests: joined(tests, names))
-    if len(roots) <= 1:
-        roots.setdefault(0, Node()).absorb(keep)
-    elif keep.children or keep.effects:
-        roots[len(terms)] = keep
-    for root in roots.values():
-        root.prune()
-        sort(root, layers)
-    return list(roots.values())
-
-
-def _automata(roots: list[Node], tables: Tables) -> dict[tuple[str, str, tuple[str, bool]], tuple[int, int]]:
-    from retina_jit.filters.automaton import build
-
-    found = {}
-    for (protocol, field), patterns in emit.automata_of(roots).items():
-        for automaton, inside in build(patterns):
-            index = tables.add(automaton)
-            for bit, pattern in enumerate(inside):
-                found[(protocol, field, pattern)] = index, bit
-    return found

@@ -28,6 +28,13 @@ class Code:
 
     tables: Tables
     index: dict[tuple[str, str], int] = field(default_factory=dict)
+    entries: dict[str, int] = field(default_factory=dict)
+
+    def entry(self, unit: str) -> int:
+        """Return the index of the table that will hold the address of a static entry."""
+        if unit not in self.entries:
+            self.entries[unit] = self.tables.reserve()
+        return self.entries[unit]
 
     def add(self, key: tuple[str, str]) -> int:
         """Return the index of the table that will hold the address of a field's reader."""
@@ -80,6 +87,11 @@ class Conditions:
     helpers: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     uses_numpy: bool = False
+    pair: str = ""
+    """Text of the address of two words that readers may write; by default those behind the stage's sets."""
+
+    def __post_init__(self) -> None:
+        self.pair = self.pair or f"sets + {24 * self.words}"
 
     def keys(self, term: Term) -> set[str]:
         """What a condition reads: fields, and runs of automata."""
@@ -119,9 +131,9 @@ class Conditions:
         """
         code = f"load64({self.table(self.code.add((declared.protocol, declared.name)))})"
         if declared.kind in PAIRS:
-            return f"{self.use('retina_jit.filters.match', 'read_pair')}({code}, session, {element}, sets + {24 * self.words})"
+            return f"{self.use('retina_jit.filters.match', 'read_pair')}({code}, session, {element}, {self.pair})"
         return (
-            f"{self.use('retina_jit.memory', 'call3')}({code}, session, {element}, sets + {24 * self.words})"
+            f"{self.use('retina_jit.memory', 'call3')}({code}, session, {element}, {self.pair})"
         )
 
     def load(self, declared: Field) -> str:
@@ -236,6 +248,8 @@ class Conditions:
         """Text that tests for a protocol."""
         if self.worlds.layer(protocol) == "session":
             return f"service == {self.names.protocols[protocol].number}"
+        if protocol == "frame":
+            return "True"
         bit = getattr(layout, protocol.upper())
         if self.worlds.layer(protocol) == "transport":
             # A later fragment names its transport but does not hold the header.

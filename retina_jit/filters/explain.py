@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from retina_jit.filters.syntax import show
+from typing import TYPE_CHECKING
+
+from retina_jit.filters.syntax import Present, Test, show
 from retina_jit.filters.trie import Effect, Node
 
+if TYPE_CHECKING:
+    from retina_jit.filters.indexing import Index
+
+MOST_DRAWN = 12
 _WORDS = {"sure": "match", "open": "maybe", "keep": "continue"}
 
 
@@ -31,3 +37,23 @@ def _effects(effects: set[Effect]) -> str:
         if numbers:
             parts.append(word if kind == "keep" else f"{word} {', '.join(map(str, numbers))}")
     return "  → " + "; ".join(parts)
+
+
+def draw_tables(index: Index) -> list[str]:
+    """Draw filters that are kept as data: what leads to each formula, and what it does."""
+    leads: dict[str, list[str]] = {}
+    for term, effects in index.formulas.items():
+        cover = index.chosen[term]
+        lead = "always" if cover is None else ", ".join(sorted({show_lead(leaf) for leaf in cover}))
+        leads.setdefault(f"by {lead}" if cover is not None else lead, []).append(f"{show(term)}{_effects(effects)}")
+    lines = []
+    for lead, formulas in leads.items():
+        lines.append(f"{lead}: {len(formulas)}")
+        lines += [f"   {text}" for text in formulas[:MOST_DRAWN]]
+        lines += [f"   … {len(formulas) - MOST_DRAWN} more"] * (len(formulas) > MOST_DRAWN)
+    return lines
+
+
+def show_lead(leaf: Present | Test) -> str:
+    """Name what a condition reads."""
+    return leaf.protocol if isinstance(leaf, Present) else f"{leaf.protocol}.{leaf.field}"

@@ -89,20 +89,26 @@ def _order(span, literal, length):
 
 
 @kernel
-def in_texts(table, span):
-    """Whether a span is one of the texts of `tables.text_table`."""
+def find_text(table, span):
+    """Position of a span among the texts of `tables.text_table`; -1 if it is none of them."""
     low, high = 0, load64(table)
     while low < high:
         middle = (low + high) >> 1
         at = table + 8 + 16 * middle
         order = _order(span, table + load64(at), load64(at + 8))
         if order == 0:
-            return True
+            return middle
         if order > 0:
             low = middle + 1
         else:
             high = middle
-    return False
+    return -1
+
+
+@leaf
+def in_texts(table, span):
+    """Whether a span is one of the texts of `tables.text_table`."""
+    return find_text(table, span) >= 0
 
 
 @kernel

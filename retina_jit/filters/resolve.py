@@ -70,19 +70,19 @@ def resolve(tree: Tree | None, text: str, names: Names) -> Term:
     FilterError
         An unknown name, an operator or a value that does not go with the field.
     """
-    return TRUE if tree is None else _merge(_Resolver(text, names).term(tree), names)
+    return TRUE if tree is None else merge(_Resolver(text, names).term(tree), names)
 
 
-def _merge(term: Term, names: Names) -> Term:
+def merge(term: Term, names: Names) -> Term:
     """Join alternatives over one field into one set: a long list of ports or names is a single look-up."""
     if isinstance(term, Not):
-        return negation(_merge(term.term, names))
+        return negation(merge(term.term, names))
     if isinstance(term, And):
-        return both(_merge(t, names) for t in term.terms)
+        return both(merge(t, names) for t in term.terms)
     if not isinstance(term, Or):
         return term
     groups: dict[object, list[Term]] = {}
-    for part in (_merge(t, names) for t in term.terms):
+    for part in (merge(t, names) for t in term.terms):
         joinable = isinstance(part, Test) and part.form in ("range", "equal") and not part.negated
         key = (part.protocol, part.field, part.form) if joinable else part  # type: ignore[union-attr]
         groups.setdefault(key, []).append(part)

@@ -44,6 +44,10 @@ class Tables:
         self._arrays.append(np.zeros(1, np.int64))
         return len(self._arrays) - 1
 
+    def put(self, index: int, array: np.ndarray[Any, Any]) -> None:
+        """Fill a reserved place."""
+        self._arrays[index] = array
+
     def literal(self, value: bytes) -> tuple[int, int]:
         """Return (index of the table of literals, position of a byte string in it)."""
         if self._literal_table < 0:

@@ -29,7 +29,8 @@ def sessions(tmp_path_factory):
     return found
 
 
-def test_session_stage(sessions):
+@pytest.mark.parametrize("engine", ["code", "tables"])
+def test_session_stage(sessions, engine):
     pool: dict[tuple[str, str], list[object]] = {}
     for _, values in sessions:
         for name, value in values.items():
@@ -46,7 +47,7 @@ def test_session_stage(sessions):
             texts += [text] * ("session" in compile_filters([FilterSpec(text, "session")]).units)
         else:
             assert "regular" not in error.reason, str(error)
-    plan = compile_filters([FilterSpec(t, "session") for t in texts])
+    plan = compile_filters([FilterSpec(t, "session") for t in texts], engine=engine)
     assert plan.services == {"tls"}
     runner = Runner(plan)
     packet = packets.ipv4("10.0.0.1", "10.0.0.2", 6, packets.tcp("10.0.0.1", "10.0.0.2", 5000, 443, b""))
@@ -65,7 +66,8 @@ def test_session_stage(sessions):
     assert matches > len(sessions), "the filters are meant to match now and then"
 
 
-def test_packets_of_a_connection_are_tested_one_by_one(sessions):
+@pytest.mark.parametrize("engine", ["code", "tables"])
+def test_packets_of_a_connection_are_tested_one_by_one(sessions, engine):
     """Packet and session predicates in one filter, which Retina refuses (its issue 66)."""
     tls = [f for f in protocols()["tls"].fields.values() if f.name in ("sni", "version", "cipher")]
     pool = {("tls", f.name): [v[f.name] for _, v in sessions if v[f.name] is not None] for f in tls}
@@ -77,7 +79,7 @@ def test_packets_of_a_connection_are_tested_one_by_one(sessions):
         text = write.filter()
         if refusal(text, "packet") is None and compile_filters([FilterSpec(text, "packet")]).per_packet:
             texts.append(text)
-    plan = compile_filters([FilterSpec(t, "packet") for t in [*texts, "tls"]])
+    plan = compile_filters([FilterSpec(t, "packet") for t in [*texts, "tls"]], engine=engine)
     assert plan.per_packet == frozenset(range(len(texts)))
     assert len(plan.owners) > len(texts) + 1, "some filters have several parts"
     runner = Runner(plan)

@@ -1,0 +1,160 @@
+"""A stage made of what the subscriptions ask: as code if that is little, else as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from retina_jit.filters import conditions, emit
+from retina_jit.filters.explain import draw, draw_tables
+from retina_jit.filters.indexing import Index
+from retina_jit.filters.normalize import Worlds, gate
+from retina_jit.filters.resolve import Names, joined, merge
+from retina_jit.filters.split import PACKET_DELIVER, at_stage, residue, turned
+from retina_jit.filters.syntax import FALSE, TRUE, And, Present, Term, both, either, leaves
+from retina_jit.filters.tabled import Describer
+from retina_jit.filters.tables import Tables
+from retina_jit.filters.trie import Effect, Node, sort
+
+MOST_EXACT = 64
+"""Predicates of which the packet stage asks exactly whether some connection may want a packet, where filters are code.
+With more of them it lets more packets pass, which the connection stage then refuses: asking everything costs more."""
+MOST_WRITTEN = 128
+"""Predicates of a stage that are written as code: the fastest form for few. More of them become data."""
+
+Wanted = list[tuple[Term, Effect]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One generated stage: what it asks, drawn as text, and its source."""
+
+    drawn: list[str]
+    source: str
+
+
+@dataclass
+class Context:
+    """What all stages of a plan share."""
+
+    names: Names
+    worlds: Worlds
+    tables: Tables
+    words: int
+    code: conditions.Code
+
+    def wanted(self, stage: str, members: Iterable[int], terms: Sequence[Term], direct: frozenset[int]) -> Wanted:
+        """Return what each subscription asks at a stage, and what follows if it holds."""
+        found: Wanted = []
+        for n in sorted(members):
+            # The later stages are asked only about subscriptions that the stage before has left open.
+            term = residue(terms[n], self.worlds) if stage in ("protocol", "session") else terms[n]
+            known = at_stage(term, stage, self.worlds)
+            if stage == "packet" and n not in direct:
+                # A packet of either direction may belong to a connection that matches.
+                found.append((either([known.open, turned(known.open, self.names)]), ("keep", 0)))
+                continue
+            found.append((known.sure, ("sure", n)))
+            if known.open not in (known.sure, FALSE):
+                found.append((known.open, ("open", n)))
+        return found
+
+    def stage(self, stage: str, wanted: Wanted, numbers: Iterable[int], owners: Sequence[int], engine: str) -> Stage:
+        """Write a stage."""
+        if engine == "code" or (engine == "auto" and sum(1 for t, _ in wanted for _ in leaves(t)) <= MOST_WRITTEN):
+            return self.written(stage, wanted, numbers, owners)
+        return self.tabled(stage, wanted, owners, everything=engine == "any")
+
+    # --------------------------------------------------------------------------------------------------------- data
+
+    def tabled(self, stage: str, wanted: Wanted, owners: Sequence[int], everything: bool) -> Stage:
+        """Keep the filters as data."""
+        index = Index(stage, self.names, self.worlds, self.words, owners if stage == PACKET_DELIVER else ())
+        given = frozenset({"frame"})
+        keeping = []
+        for term, effect in wanted:
+            if effect[0] == "keep":
+                keeping += [
+                    gate(both([Present(t), term]), self.worlds.all, self.worlds, given) for t in ("tcp", "udp")
+                ]
+            else:
+                index.insert(gate(term, self.worlds.all, self.worlds, given), effect)
+        for term in _together(keeping, self.names):
+            index.insert(term, ("keep", 0))
+        head = self.tables.reserve()
+        layout = index.arrange(everything)
+        writer = Describer(
+            stage, self.names, self.worlds, self.tables, {}, self.words, self.code, head=head, everything=everything
+        )
+        source = writer.source(layout)
+        self.tables.put(head, index.build(layout, self.tables))
+        return Stage(draw_tables(index), source)
+
+    # --------------------------------------------------------------------------------------------------------- code
+
+    def written(self, stage: str, wanted: Wanted, numbers: Iterable[int], owners: Sequence[int]) -> Stage:
+        """Write the filters as code."""
+        roots = self.tries(wanted)
+        writer = emit.Writer(
+            stage, self.names, self.worlds, self.tables, self.automata(roots), self.words, self.code
+        )
+        source = emit.write(writer, roots, numbers, owners)
+        return Stage([line for root in roots for line in draw(root)], source)
+
+    def tries(self, wanted: Wanted) -> list[Node]:
+        """Merge the subscriptions into tries: one, or, if they are many, one for each 64."""
+        layers = {p: self.worlds.layer(p) for p in self.names.protocols}
+        roots: dict[int, Node] = {}
+        keep = Node()
+        given = frozenset({"frame"})
+
+        def insert(root: Node, term: Term, effect: Effect) -> None:
+            root.insert(gate(term, self.worlds.all, self.worlds, given), effect, layers)
+
+        for term, effect in wanted:
+            if effect[0] == "keep":
+                for transport in ("tcp", "udp"):
+                    insert(keep, both([Present(transport), term]), effect)
+            else:
+                insert(roots.setdefault(effect[1] // 64, Node()), term, effect)
+        keep.prune()
+        keep.relax(MOST_EXACT, lambda tests: joined(tests, self.names))
+        if len(roots) <= 1:
+            roots.setdefault(0, Node()).absorb(keep)
+        elif keep.children or keep.effects:
+            roots[max(roots) + 1] = keep
+        for root in roots.values():
+            root.prune()
+            sort(root, layers)
+        return list(roots.values())
+
+    def automata(self, roots: list[Node]) -> dict[tuple[str, str, tuple[str, bool]], tuple[int, int]]:
+        """Build the automata of all patterns; return where each pattern is: (index of the table, bit)."""
+        from retina_jit.filters.automaton import build
+
+        found = {}
+        for (protocol, field), patterns in emit.automata_of(roots).items():
+            for automaton, inside in build(patterns):
+                index = self.tables.add(automaton)
+                for bit, pattern in enumerate(inside):
+                    found[(protocol, field, pattern)] = index, bit
+        return found
+
+
+def _together(terms: list[Term], names: Names) -> list[Term]:
+    """Return terms whose disjunction is that of the given ones: behind equal gates tests of a field are joined."""
+    behind: dict[tuple[Term, ...], dict[Term, None]] = {}
+    for term in terms:
+        parts = term.terms if isinstance(term, And) else (term,)
+        gates: tuple[Term, ...] = tuple(t for t in parts if isinstance(t, Present))
+        behind.setdefault(gates, {})[both(t for t in parts if not isinstance(t, Present))] = None
+    found = []
+    for gates, rests in behind.items():
+        simple = merge(either(rests), names)
+        if simple == TRUE:
+            found.append(both(gates))
+        else:
+            alternatives = simple.terms if hasattr(simple, "terms") and not isinstance(simple, And) else (simple,)
+            found += [both([*gates, t]) for t in alternatives]
+    whole = {t for t in found if isinstance(t, Present)}
+    return [t for t in found if t in whole or not (isinstance(t, And) and whole & set(t.terms))]
