@@ -15,7 +15,7 @@ import workloads
 
 from retina_jit.config import ConntrackConfig, RuntimeConfig
 from retina_jit.runtime import Result, Runtime
-from retina_jit.sinks.text import JsonLines
+from retina_jit.sinks import JsonLines
 from retina_jit.subscription import Subscription, named
 
 ROUNDS = 5
@@ -78,9 +78,8 @@ def test_log_to_jsonl(benchmark, trace, types, tmp_path):
     with (tmp_path / "log.jsonl").open("wb") as out:
 
         def make() -> Subscription:
-            sink = JsonLines(out)
-            s = named(types.split(","), "", print, "each")
-            s.callback = sink.callback(s.types)
+            s = named(types.split(","), "", print, "sink")
+            s.sink = JsonLines(out)
             return s
 
         _measure(benchmark, trace, make)

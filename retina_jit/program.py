@@ -74,6 +74,8 @@ class Program:
         """Return every entry that the program runs."""
         units = [*PIPELINE, *FIREWALLS.values(), *WALKERS, *self.plan.units.values()]
         units += [project_unit(s, t) for s in self.subscriptions for t in s.types]
+        for s in self.subscriptions:
+            units += s.sink.units(s.types) if s.deliver == "sink" else []
         for p in self.needed:
             units += [f"{p.module}:{entry}" for entry in ("probe", "parse", "finish", "release")]
         return list(dict.fromkeys(units))

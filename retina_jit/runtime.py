@@ -136,6 +136,7 @@ class Runtime:
             if drain() == 0:
                 if done:
                     return
+                self.dispatcher.idle()
                 worker.finished.wait(IDLE)
             if self._tick is not None and (now := time.perf_counter()) > next_tick:
                 self._tick(worker)

@@ -16,7 +16,7 @@ import numpy as np
 from retina_jit.datatypes.base import DataType, data_types
 from retina_jit.errors import SubscriptionError
 
-TIERS = ("each", "batch", "jit")
+TIERS = ("each", "batch", "jit", "sink")
 MOST_TYPES = 8
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,13 +33,15 @@ class Subscription:
     types : tuple of DataType classes
         What the callback gets, in its parameters' order.
     callback : callable
-        Called once per event (`each`), with columns (`batch`), or compiled (`jit`).
+        Called once per event (`each`), with columns (`batch`), or compiled (`jit`); not at all when a sink takes the events.
     deliver : str
         One of `TIERS`.
     state : array or None
         `jit` only: one record per worker, the callback's last parameter.
     merge : callable or None
         `jit` only: makes one result of the workers' states: `merge(list of records)`.
+    sink : Sink or None
+        `sink` only: where the events are written without Python (see `retina_jit.sinks.base`).
     """
 
     filter: str
@@ -49,6 +51,7 @@ class Subscription:
     state: np.ndarray[Any, Any] | None = None
     merge: Callable[..., Any] | None = None
     name: str = ""
+    sink: Any = None
     result: Any = None
     workers: list[np.ndarray[Any, Any]] = field(default_factory=list)
 

@@ -18,7 +18,7 @@ from retina_jit.cli.main import CUT, INTERRUPTED, OK
 from retina_jit.config import RuntimeConfig, load_config
 from retina_jit.errors import ConfigError
 from retina_jit.runtime import Result, Runtime
-from retina_jit.sinks.text import FORMATS
+from retina_jit.sinks import FORMATS
 from retina_jit.subscription import Subscription, named
 
 
@@ -85,7 +85,10 @@ def log(types: tuple[str, ...], filter_text: str, format_: str, output: str, opt
         try:
             for spec in types:
                 s = named(spec.split(","), filter_text, _nothing, "each")
-                s.callback = sink.callback(s.types)
+                if format_ == "csv":
+                    s.callback = sink.callback(s.types)
+                else:
+                    s.deliver, s.sink = "sink", sink
                 subscriptions.append(s)
             result = _run(subscriptions, options, sink.flush)
         finally:

@@ -11,6 +11,7 @@ import numpy as np
 from retina_jit import jit
 from retina_jit.delivery.columns import Columns
 from retina_jit.delivery.event import EVENT
+from retina_jit.delivery.sinks import Sinks, address_of
 from retina_jit.errors import CallbackError
 from retina_jit.subscription import Subscription
 
@@ -18,6 +19,9 @@ PIECE = 128 << 10
 """How much is copied out at once [byte]. A view that is kept keeps its piece alive, so pieces are small."""
 
 BATCH_PIECE = 4 << 20
+DIRECT_PIECE = 256 << 10
+"""How much a sink reads from the ring before the worker gets the room back [byte]."""
+
 MOST_EVENTS = BATCH_PIECE // 32
 SCAN = "retina_jit.delivery.scan:scan"
 
@@ -68,11 +72,6 @@ def _every(subscription: Subscription, offsets: Sequence[int]) -> Callable[[byte
     return one
 
 
-def address_of(buffer: bytes) -> int:
-    """Return where the bytes lie; valid as long as the object lives."""
-    return ctypes.cast(ctypes.c_char_p(buffer), ctypes.c_void_p).value or 0
-
-
 class Dispatcher:
     """Drains one worker's ring and calls.
 
@@ -98,6 +97,8 @@ class Dispatcher:
         self._stop = on_error == "stop"
         self._batches = {n for n, s in enumerate(subscriptions) if s.deliver == "batch"}
         self._only_batches = len(self._batches) == len(subscriptions)
+        self._sinks = Sinks(subscriptions, offsets)
+        self._direct = self._sinks.only
         self._piece = BATCH_PIECE if self._batches else PIECE
         self._handlers = [None if s.deliver != "each" else _each(s, o) for s, o in zip(subscriptions, offsets, strict=True)]
         self._loop = _every(subscriptions[0], offsets[0]) if len(subscriptions) == 1 and not self._batches else None
@@ -122,6 +123,8 @@ class Dispatcher:
         else:
             end, after = head & mask, head
         start = tail & mask
+        if self._direct is not None:
+            return self._drain_direct(self._direct, tail - start, start, end, after)
         total = 0
         while start < end:
             # Copied before it is looked at: a copy streams, following the events through cold memory does not.
@@ -138,7 +141,23 @@ class Dispatcher:
         self.delivered += total
         return total
 
+    def _drain_direct(self, sink: Any, lap: int, start: int, end: int, after: int) -> int:
+        """Let the only sink read the ring itself; the worker gets the room back piece by piece."""
+        begun = sink.lines
+        while start < end:
+            taken = sink.take(self._ring + start, min(end - start, DIRECT_PIECE))
+            start += taken or sink.take(self._ring + start, end - start)
+            self._worker["tail"] = after if start >= end else lap + start
+        self.delivered += sink.lines - begun
+        return sink.lines - begun
+
+    def idle(self) -> None:
+        """Nothing is in the ring: a good time to write out what sinks have gathered."""
+        self._sinks.idle()
+
     def _call(self, buffer: bytes, events: np.ndarray[Any, Any]) -> None:
+        if self._sinks:
+            events = self._sinks.take(buffer, events)
         if self._only_batches and len(self._subscriptions) == 1:
             self._batch(0, buffer, events >> 32)
             return

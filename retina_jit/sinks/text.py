@@ -1,4 +1,4 @@
-"""JSON lines and CSV: one line per delivery, keys are the data types' names in snake case."""
+"""CSV: one line per delivery, columns are the accessors' names with those of the data types before them."""
 
 from __future__ import annotations
 
@@ -7,55 +7,8 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
-import msgspec
-
 from retina_jit.datatypes.base import DataType, snake
 from retina_jit.errors import ConfigError
-
-FLUSH = 512
-"""Lines that are gathered before they are written."""
-
-
-class JsonLines:
-    """One JSON object per line."""
-
-    def __init__(self, out: BinaryIO) -> None:
-        self._out = out
-        self._lines: list[dict[str, Any]] = []
-        self._encode = msgspec.json.Encoder().encode_lines
-
-    def callback(self, types: Sequence[type[DataType]]) -> Callable[..., None]:
-        """Return the callback of a subscription to `types`."""
-        keys = [snake(t.__name__) for t in types]
-        lines = self._lines
-        add = lines.append
-        if len(keys) == 1:
-            key = keys[0]
-
-            def one(view: DataType) -> None:
-                add({key: view.to_dict()})
-                if len(lines) >= FLUSH:
-                    self.flush()
-
-            return one
-
-        def many(*views: DataType) -> None:
-            add({k: v.to_dict() for k, v in zip(keys, views, strict=True)})
-            if len(lines) >= FLUSH:
-                self.flush()
-
-        return many
-
-    def flush(self) -> None:
-        """Write what is gathered."""
-        if self._lines:
-            self._out.write(self._encode(self._lines))
-            self._lines.clear()
-
-    def close(self) -> None:
-        """Write the rest."""
-        self.flush()
-        self._out.flush()
 
 
 def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -107,6 +60,3 @@ class Csv:
         """Write the rest; the file below stays open."""
         self._text.flush()
         self._text.detach()
-
-
-FORMATS: dict[str, Callable[[BinaryIO], Any]] = {"jsonl": JsonLines, "csv": Csv}

@@ -45,7 +45,7 @@ LAYERS: dict[str, set[str]] = {
     "memory": {"jit"},
     "state": BASE,
     "parsers": BASE | {"state", "delivery"},  # delivery: only the format of an event, see below
-    "formats": BASE,
+    "formats": BASE | {"delivery"},
     "ingest": BASE | {"state", "parsers"},
     "filters": BASE | {"state", "parsers"},
     "pipeline": BASE | {"state", "parsers", "ingest", "delivery"},
@@ -53,7 +53,7 @@ LAYERS: dict[str, set[str]] = {
     "datatypes": BASE | {"state", "parsers", "delivery", "pipeline", "formats"},
     "subscription": {"errors", "datatypes"},
     "config": {"errors", "parsers", "pipeline"},
-    "sinks": {"errors", "datatypes"},
+    "sinks": BASE | {"datatypes", "formats"},
     "app": {"errors", "subscription"},
 }
 
