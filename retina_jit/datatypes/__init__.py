@@ -7,6 +7,7 @@ from retina_jit.datatypes.conn_record import ConnRecord, Flow
 from retina_jit.datatypes.context import CoreId, FilterStr
 from retina_jit.datatypes.dns_transaction import DnsTransaction
 from retina_jit.datatypes.five_tuple import FiveTuple
+from retina_jit.datatypes.http_transaction import HttpTransaction
 from retina_jit.datatypes.packets import Payload, ZcFrame
 from retina_jit.datatypes.ssh_handshake import SshHandshake
 from retina_jit.datatypes.tls_handshake import TlsHandshake
@@ -19,6 +20,7 @@ __all__ = [
     "FilterStr",
     "FiveTuple",
     "Flow",
+    "HttpTransaction",
     "Payload",
     "SshHandshake",
     "TlsHandshake",

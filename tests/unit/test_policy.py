@@ -94,7 +94,7 @@ def test_numba_is_imported_within_functions_only():
 POINTERS = {"memory.py", "parsers/wire.py", "ingest/guard.py"}
 """guard.py touches the last page of a mapped file, no packet."""
 
-OWN_MEMORY = {"parsers/digest.py", "parsers/dns/state.py", "parsers/ssh/state.py", "parsers/tls/fingerprint.py", "parsers/tls/names.py", "parsers/tls/state.py"}
+OWN_MEMORY = {"parsers/digest.py", "parsers/dns/state.py", "parsers/http/state.py", "parsers/ssh/state.py", "parsers/tls/fingerprint.py", "parsers/tls/names.py", "parsers/tls/state.py"}
 """Parsers that load from their own state, scratch or tables; packet bytes come through spans there as well."""
 
 
