@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from retina_jit.datatypes.base import DataType, register
-from retina_jit.datatypes.column import Names, flag, named, number, raw, seconds, text, unless
+from retina_jit.datatypes.column import Names, custom, flag, named, number, raw, seconds, text, unless
+from retina_jit.datatypes.dns_records import DnsQuery, DnsResponse
 from retina_jit.parsers.dns import event
 from retina_jit.parsers.dns.event import RECORD
 from retina_jit.parsers.iana import dns as iana
@@ -15,6 +18,12 @@ OPCODES = Names(iana.OPCODES, "OPCODE{n}")
 
 _QUESTION, _QUERY, _RESPONSE = (unless(RECORD, "has", bit) for bit in (event.QUESTION, event.QUERY, event.RESPONSE))
 _BOTH = unless(RECORD, "has", event.BOTH)
+
+_OBJECTS = "retina_jit.parsers.dns.objects"
+
+
+def _shown(message: DnsQuery | DnsResponse | None) -> dict[str, Any] | None:
+    return None if message is None else message.to_dict()
 
 
 @register
@@ -45,6 +54,17 @@ class DnsTransaction(DataType):
     query_ts = number(RECORD, "query_ts", "Capture time of the query.", null=_QUERY, unit="ns")
     response_ts = number(RECORD, "response_ts", "Capture time of the response.", null=_RESPONSE, unit="ns")
     rtt = seconds(RECORD, "response_ts", "From the query to the response [s].", since="query_ts", null=_BOTH)
+    unicast_response = flag(RECORD, "has", event.UNICAST_RESPONSE, "Multicast DNS: whether the asker wants the answer for itself.")
     repeated = number(RECORD, "repeated", "How many equal queries were waiting for an answer when this one was sent.")
     query_message = raw(RECORD, "query_message", "The query as it was sent.", shown=False)
     response_message = raw(RECORD, "response_message", "The response as it was sent.", shown=False)
+
+    @custom(f"{_OBJECTS}:write_query", _shown, null=_QUERY)
+    def query(self) -> DnsQuery | None:
+        """The query: its flags, questions and EDNS."""
+        return DnsQuery(self.query_message) if self.has_query else None
+
+    @custom(f"{_OBJECTS}:write_response", _shown, null=_RESPONSE)
+    def response(self) -> DnsResponse | None:
+        """The response: its flags, records and EDNS."""
+        return DnsResponse(self.response_message) if self.has_response else None

@@ -18,6 +18,7 @@ from retina_jit.parsers.dns.message import (
     RCODE,
     count_of,
     flags_of,
+    shown_class,
     skip_name,
     transaction_id_of,
     write_name,
@@ -26,7 +27,7 @@ from retina_jit.parsers.dns.state import STATE_AT
 from retina_jit.parsers.wire import has, u16
 
 # RECORD.has
-QUERY, RESPONSE, QUESTION, BOTH = 1, 2, 4, 8
+QUERY, RESPONSE, QUESTION, BOTH, UNICAST_RESPONSE = 1, 2, 4, 8, 16
 
 RECORD = np.dtype(
     [
@@ -92,7 +93,9 @@ def project(context):
     end = skip_name(message, HEADER) if message[1] else -1
     if end > 0 and has(message, end, QUESTION_TAIL):
         r.has |= QUESTION
-        r.qtype, r.qclass = u16(message, end), u16(message, end + 2)
+        r.qtype, r.qclass = u16(message, end), shown_class(u16(message, end + 2))
+        if r.qclass != u16(message, end + 2):
+            r.has |= UNICAST_RESPONSE
         at = reserve_bytes(context, NAME_ROOM)
         if at:
             end = write_name(at, message, HEADER)

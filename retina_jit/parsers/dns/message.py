@@ -149,6 +149,12 @@ def is_class(value):
     return value == 1 or value == 3 or value == 4 or value == 254 or value == 255
 
 
+@leaf
+def shown_class(value):
+    """A class without multicast DNS's top bit, where that makes it one in use."""
+    return value & ~UNICAST if is_class(value) else value
+
+
 @kernel
 def skip_question(message, at):
     """Position behind the question at `at`, or BROKEN or SHORT."""
