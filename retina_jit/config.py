@@ -34,6 +34,8 @@ class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         IP datagrams that wait at a time; the oldest makes room for another. 0: fragments are not put together.
     midstream : bool
         Track TCP connections whose SYN was not seen.
+    max_sessions : int
+        Sessions kept per connection for callbacks at its end; further ones are left out of lists and counted.
     probe_datagrams, probe_bytes : int
         UDP: how many datagrams, and of how many bytes together, are kept while no session protocol is sure of them.
     memory : int [MiB]
@@ -50,6 +52,7 @@ class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     fragment_timeout: int = 30_000
     max_datagrams: int = 4096
     midstream: bool = False
+    max_sessions: int = 1000
     probe_datagrams: int = 4
     probe_bytes: int = 4096
     memory: int = 4096

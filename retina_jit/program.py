@@ -9,12 +9,13 @@ import numpy as np
 
 from retina_jit import jit, memory
 from retina_jit.datatypes.base import DataType
+from retina_jit.datatypes.sessions import Listed, items_of, kind_of
 from retina_jit.delivery.event import EVENT
 from retina_jit.errors import SubscriptionError
 from retina_jit.filters import FilterSpec, compile_filters
 from retina_jit.parsers.protocol import Protocol, protocols
 from retina_jit.pipeline import layout
-from retina_jit.pipeline.layout import SERVICE, SUBSCRIPTION
+from retina_jit.pipeline.layout import KIND, MOST_KINDS, SERVICE, SUBSCRIPTION
 from retina_jit.subscription import Subscription
 
 LEVELS = {"packet": layout.PACKET_LEVEL, "session": layout.SESSION_LEVEL, "connection": layout.CONNECTION_LEVEL, "static": layout.STATIC_LEVEL}
@@ -32,6 +33,8 @@ FIREWALLS = {
 
 PIPELINE = ("retina_jit.ingest.readahead:help_reading", "retina_jit.pipeline.run:run", "retina_jit.pipeline.run:finish", "retina_jit.delivery.scan:scan", "retina_jit.delivery.scan:gather")
 WALKERS = ("retina_jit.ingest.pcap:walk", "retina_jit.ingest.pcapng:walk")
+AT_END = ("connection", "streaming")
+"""Levels at which what is needed of a session is kept: the parser is gone when it is delivered."""
 STAGES = ("packet", "connection", "protocol", "session", "end", "packet_deliver")
 
 
@@ -60,6 +63,7 @@ class Program:
         self.subscriptions = list(subscriptions)
         self.plan = compile_filters([FilterSpec(text=s.filter, level=s.level) for s in subscriptions])
         self.sessions = {p.name: p for p in protocols().values() if p.level == "session"}
+        self._check_meeting()
         self.needed = [p for p in self.sessions.values() if p.name in self._services()]
         self.track = any(t.TRACK for s in subscriptions for t in s.types)
         self.offsets = [_offsets(s) for s in subscriptions]
@@ -68,7 +72,7 @@ class Program:
 
     def _services(self) -> set[str]:
         named: set[str] = set(self.plan.services)
-        return named.union(*[s.services for s in self.subscriptions])
+        return named.union(*[self._types_services(n) for n in range(len(self.subscriptions))])
 
     def units(self) -> list[str]:
         """Return every entry that the program runs."""
@@ -76,6 +80,7 @@ class Program:
         units += [project_unit(s, t) for s in self.subscriptions for t in s.types]
         for s in self.subscriptions:
             units += s.sink.units(s.types) if s.deliver == "sink" else []
+        units += [i.PROJECT for n, s in enumerate(self.subscriptions) for t in s.types for i in self._items(n, t)]
         for p in self.needed:
             units += [f"{p.module}:{entry}" for entry in ("probe", "parse", "finish", "release")]
         return list(dict.fromkeys(units))
@@ -96,7 +101,8 @@ class Program:
             r["tier"] = self._tier(owner)
             asked = filter_services[n] if filter_services is not None else self.plan.services
             r["filter_services"] = self._mask(asked)
-            r["type_services"] = self._mask(s.services)
+            r["type_services"] = self._mask(self._types_services(owner))
+            r["must_services"] = self._mask(s.must_services)
             r["track"] = any(t.TRACK for t in s.types)
             r["types"] = len(s.types)
             r["size"] = sum(t.RECORD.itemsize for t in s.types)
@@ -106,7 +112,10 @@ class Program:
             for k, t in enumerate(s.types):
                 r[f"project{k}"] = jit.address(project_unit(s, t))
                 r[f"offset{k}"] = self.offsets[owner][k]
+                if s.level in AT_END:
+                    self._describe_kept(r, k, t, self._items(owner, t))
         self.records = records
+        self._lay_out_kinds()
         self._callbacks = [self._compiled_callback(n) if s.deliver == "jit" else None for n, s in enumerate(self.subscriptions)]
         for n, made in enumerate(self._callbacks):
             if made is not None:
@@ -119,6 +128,55 @@ class Program:
             _describe_service(self.services[p.number], p)
         self.tables = np.array([t.ctypes.data for t in self.plan.tables] or [0], np.int64)
         self.stages = {name: jit.address(self.plan.units[name]) if name in self.plan.units else 0 for name in STAGES}
+
+    def _items(self, n: int, t: type[DataType]) -> list[type[DataType]]:
+        """Return what a list type of subscription `n` is made of: sessions that its filter leaves possible."""
+        return [i for i in items_of(t) if i.SERVICE in self.plan.meets[n]]
+
+    def _types_services(self, n: int) -> frozenset[str]:
+        s = self.subscriptions[n]
+        return s.must_services | {i.SERVICE for t in s.types for i in self._items(n, t)}
+
+    def _check_meeting(self) -> None:
+        """Refuse data types of sessions that connections which match never have."""
+        for n, s in enumerate(self.subscriptions):
+            for t in s.types:
+                services = {t.SERVICE} if t.SERVICE else {i.SERVICE for i in items_of(t)}
+                if services and not services & self.plan.meets[n]:
+                    of = " or ".join(sorted(self.plan.meets[n])) or "no session protocol"
+                    raise SubscriptionError(
+                        f"subscription {s.name!r}: {t.__name__} comes from {' or '.join(sorted(services))}, but the filter {s.filter!r} "
+                        f"holds for {of} only; change one of them"
+                    )
+
+    def _describe_kept(self, r: Any, k: int, t: type[DataType], items: Sequence[type[DataType]]) -> None:
+        """Note what is kept of sessions until the end of the connection for the data type at position `k`."""
+        services = [self.sessions[i.SERVICE].number for i in items]
+        if t.LEVEL == "session":
+            r["image"] = k + 1
+            services = [self.sessions[t.SERVICE].number]
+        elif items and issubclass(t, Listed) and t.OPTIONAL:
+            r[f"kept{k}"] = kind_of(items[0])
+        elif items:
+            r[f"kept{k}"] = sum(1 << kind_of(i) for i in items)
+            r["kinds"] |= int(r[f"kept{k}"])
+            return
+        for number in services:
+            r[f"service{k}"] = number
+            r["own_services"] |= 1 << number
+
+    def _lay_out_kinds(self) -> None:
+        used = {i for n, s in enumerate(self.subscriptions) for t in s.types for i in self._items(n, t)}
+        self.kinds = np.zeros(MOST_KINDS, KIND)
+        for item in used:
+            record = self.kinds[kind_of(item)]
+            record["service"] = self.sessions[item.SERVICE].number
+            record["project"], record["size"] = jit.address(item.PROJECT), item.RECORD.itemsize
+
+    @property
+    def notes(self) -> bool:
+        """Whether connections need a NOTE beside them."""
+        return bool(self.records["own_services"].any() or self.records["kinds"].any())
 
     def _tier(self, n: int) -> int:
         s = self.subscriptions[n]
@@ -143,7 +201,8 @@ class Program:
 
 def project_unit(s: Subscription, t: type[DataType]) -> str:
     """Return the entry that writes a data type for a subscription; a compiled callback borrows instead of copying."""
-    return t.PROJECT_IN_PLACE if s.deliver == "jit" and t.PROJECT_IN_PLACE else t.PROJECT
+    borrows = s.deliver == "jit" and t.PROJECT_IN_PLACE and not (t.LEVEL == "session" and s.level in AT_END)
+    return t.PROJECT_IN_PLACE if borrows else t.PROJECT
 
 
 def _describe_service(record: Any, protocol: Protocol) -> None:

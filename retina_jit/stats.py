@@ -43,6 +43,8 @@ COUNTERS = (
     "ended_expired",
     "ended_drained",  # at the end of the input
     "sessions",
+    "sessions_kept",  # for the end of their connection, once for each shape in which they are wanted
+    "sessions_left_out",  # not kept: a cap did not allow it
     "events",
     "events_cut",  # longer than the longest event: variable parts are missing
     "events_lost",  # the ring was full and the policy is not to wait

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 import tomllib
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from retina_jit.datatypes.base import DataType, data_types
+from retina_jit.datatypes.sessions import items_of, list_of, optional
 from retina_jit.errors import SubscriptionError
 
 TIERS = ("each", "batch", "jit", "sink")
@@ -64,6 +67,11 @@ class Subscription:
     @property
     def services(self) -> frozenset[str]:
         """Session protocols that its data types come from."""
+        return frozenset(i.SERVICE for t in self.types for i in (t, *items_of(t)) if i.SERVICE)
+
+    @property
+    def must_services(self) -> frozenset[str]:
+        """Session protocols without a session of which it is never called: those of plain session types."""
         return frozenset(t.SERVICE for t in self.types if t.SERVICE)
 
     def check(self) -> None:
@@ -88,8 +96,14 @@ class Subscription:
             )
         if len(packet) > 1:
             raise SubscriptionError(f"{where}: one packet data type at most, not {' and '.join(packet)}")
-        if len(self.services) > 1:
-            raise SubscriptionError(f"{where}: a connection has one session protocol, not {' and '.join(sorted(self.services))}")
+        sessions = [t.__name__ for t in self.types if t.LEVEL == "session"]
+        if len(self.must_services) > 1:
+            raise SubscriptionError(
+                f"{where}: a connection has one session protocol, not {' and '.join(sorted(self.must_services))}; "
+                f"write {sessions[-1]} | None, or list[{sessions[-1]}], for sessions that may be there or not"
+            )
+        if len(sessions) > 1:
+            raise SubscriptionError(f"{where}: one session at a time, not {' and '.join(sessions)}")
         if len(set(names)) < len(names):
             raise SubscriptionError(f"{where}: the same data type twice: {', '.join(names)}")
         if self.deliver not in TIERS:
@@ -108,18 +122,36 @@ def take_collected() -> list[Subscription]:
     return taken
 
 
+_LIST = re.compile(r"list\[(\w+)\]")
+_OPTIONAL = re.compile(r"(\w+)\s*\|\s*None|Optional\[(\w+)\]")
+
+
+def _of_sessions(make: Callable[..., type[DataType]], item: type[DataType], where: str) -> type[DataType]:
+    if item.LEVEL != "session":
+        raise SubscriptionError(f"{where}: {item.__name__} is no session: there is one per callback; write {item.__name__}")
+    return make(item)
+
+
 def _resolve(name: str, value: Any, where: str) -> type[DataType]:
     if isinstance(value, type) and issubclass(value, DataType) and value is not DataType:
         return value
     known = data_types()
+    origin, arguments = typing.get_origin(value), typing.get_args(value)
     if isinstance(value, str):
+        value = value.strip()
         if value in known:
             return known[value]
+        if spelled := _LIST.fullmatch(value):
+            return _of_sessions(list_of, _resolve(name, spelled[1], where), where)
+        if spelled := _OPTIONAL.fullmatch(value):
+            return _of_sessions(optional, _resolve(name, spelled[1] or spelled[2], where), where)
         near = difflib.get_close_matches(value, known, 1, 0.5)
         hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(sorted(known))}"
         raise SubscriptionError(f"{where}: no data type {value!r}{hint}")
-    if typing.get_origin(value) is list:
-        raise SubscriptionError(f"{where}: parameter {name!r}: list[...] of sessions is not available yet; take one session")
+    if origin is list and len(arguments) == 1:
+        return _of_sessions(list_of, _resolve(name, arguments[0], where), where)
+    if origin in (typing.Union, types.UnionType) and len(arguments) == 2 and type(None) in arguments:
+        return _of_sessions(optional, _resolve(name, next(a for a in arguments if a is not type(None)), where), where)
     raise SubscriptionError(f"{where}: parameter {name!r} is annotated {value!r}, which is no data type")
 
 
@@ -131,19 +163,19 @@ def _annotated(callback: Callable[..., Any], where: str, skip_last: bool) -> tup
     parameters = list(inspect.signature(callback).parameters.values())
     if skip_last:
         parameters = parameters[:-1]
-    types = []
+    found = []
     for p in parameters:
         if p.name not in hints:
             raise SubscriptionError(
                 f"{where}: parameter {p.name!r} has no annotation; write the data type that it shall get, e.g. {p.name}: ConnRecord"
             )
-        types.append(_resolve(p.name, hints[p.name], where))
-    return tuple(types)
+        found.append(_resolve(p.name, hints[p.name], where))
+    return tuple(found)
 
 
 def subscribe(
     filter: str = "",  # noqa: A002 - the word of the field
-    *types: type[DataType] | str,
+    *datatypes: type[DataType] | str,
     deliver: str = "each",
     state: Any = None,
     merge: Callable[..., Any] | None = None,
@@ -154,7 +186,7 @@ def subscribe(
     ----------
     filter : str
         Which traffic; empty: all of it.
-    *types : data types or their names
+    *datatypes : data types or their names
         What the function gets; taken from its annotations when left out.
     deliver : {"each", "batch", "jit"}
         One call per event; one call per some thousand events, with columns; or compiled into the worker.
@@ -172,8 +204,8 @@ def subscribe(
     def decorate(callback: F) -> F:
         name = getattr(callback, "__name__", "callback")
         where = f"subscription {name!r}"
-        if types:
-            resolved = tuple(_resolve(f"#{n}", t, where) for n, t in enumerate(types, 1))
+        if datatypes:
+            resolved = tuple(_resolve(f"#{n}", t, where) for n, t in enumerate(datatypes, 1))
         else:
             resolved = _annotated(callback, where, skip_last=state is not None)
         made = Subscription(filter, resolved, callback, deliver, _state(state), merge, name)
@@ -227,8 +259,8 @@ def load_subscriptions(path: str | Path, callbacks: Mapping[str, Callable[..., A
             near = difflib.get_close_matches(spec["callback"], [k for k, v in callbacks.items() if callable(v)], 1)
             raise SubscriptionError(f"{where}: no function {spec['callback']!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         names = spec["datatypes"] if isinstance(spec["datatypes"], list) else [spec["datatypes"]]
-        types = tuple(_resolve(f"#{k}", name, where) for k, name in enumerate(names, 1))
-        one = Subscription(spec["filter"], types, callback, spec.get("deliver", "each"), name=spec["callback"])
+        wanted = tuple(_resolve(f"#{k}", name, where) for k, name in enumerate(names, 1))
+        one = Subscription(spec["filter"], wanted, callback, spec.get("deliver", "each"), name=spec["callback"])
         one.check()
         made.append(one)
     return made
@@ -238,7 +270,7 @@ def named(names: Iterable[str], text: str, callback: Callable[..., Any], deliver
     """Make a subscription from names of data types (the command line)."""
     names = list(names)
     label = ",".join(names)
-    types = tuple(_resolve(f"#{n}", x, "log") for n, x in enumerate(names, 1))
-    made = Subscription(text, types, callback, deliver, name=label)
+    wanted = tuple(_resolve(f"#{n}", x, "log") for n, x in enumerate(names, 1))
+    made = Subscription(text, wanted, callback, deliver, name=label)
     made.check()
     return made

@@ -17,7 +17,7 @@ from retina_jit.ingest.source import CaptureSource
 from retina_jit.ingest.stream import ReadingStopped, asked_to_stop
 from retina_jit.memory import Region
 from retina_jit.pipeline.groups import GROUP_HEAD
-from retina_jit.pipeline.layout import MOST_GROUPS, MOST_ROWS, WORKER
+from retina_jit.pipeline.layout import MOST_GROUPS, MOST_ROWS, NOTE, WORKER
 from retina_jit.program import FIREWALLS, Program
 from retina_jit.state.arena import ARENA
 from retina_jit.state.fragments import DATAGRAM, FRAGMENTS
@@ -105,6 +105,7 @@ class Worker:
             self.states.append(state)
             own[n]["state"] = state.ctypes.data if state is not None else 0
         w["subscriptions"], w["count"], w["words"] = own.ctypes.data, count, words
+        w["kinds"] = p.kinds.ctypes.data
         w["services"], w["service_count"] = p.services.ctypes.data, p.service_count
         w["tcp_services"], w["udp_services"] = p.transport_services("tcp"), p.transport_services("udp")
         w["group_size"] = GROUP_HEAD + 16 * words
@@ -150,6 +151,9 @@ class Worker:
         self._lay_out_fragments()
         w["decap"] = self.config.tunnels()
         w["midstream"], w["most_held"] = c.midstream, c.max_out_of_order
+        w["most_sessions"] = c.max_sessions
+        if self.program.notes:
+            w["notes"] = self._reserve(NOTE.itemsize * most).address
         w["probe_datagrams"], w["probe_bytes"] = c.probe_datagrams, c.probe_bytes
 
     def _lay_out_fragments(self) -> None:

@@ -43,7 +43,7 @@ CONTEXT = np.dtype(
         ("cursor", "i8"),  # where the next variable bytes go
         ("limit", "i8"),  # first address that may not be written
         ("overflow", "i8"),  # 1: something did not fit
-        ("session", "i8"),  # address of the session parser's state, 0: none
+        ("session", "i8"),  # address of the session parser's state (connection level: of the image that is kept), 0: none
         ("service", "i8"),  # number of the session protocol
         ("connection", "i8"),  # address of the CONNECTION, 0: none
         ("track", "i8"),  # address of its TRACK, 0: none
@@ -51,6 +51,7 @@ CONTEXT = np.dtype(
         ("subscription", "i8"),
         ("worker", "i8"),
         ("end", "i8"),  # 1: the connection has ended
+        ("position", "i8"),  # of the data type in the subscription
     ]
 )
 CONTEXT_AT = memory.at(CONTEXT)

@@ -10,11 +10,12 @@ from __future__ import annotations
 from retina_jit import memory
 from retina_jit.delivery.event import CONTEXT_AT, EVENT, MAX_EVENT, SKIP
 from retina_jit.jit import entry, external, kernel
-from retina_jit.memory import atomic_load, atomic_store, call1, call2, load64
+from retina_jit.memory import atomic_load, atomic_store, call1, call2, copy, load64
 from retina_jit.pipeline.access import SUBSCRIPTION_AT, WORKER_AT, add, counter, subscription_address
-from retina_jit.pipeline.layout import JIT_TIER, SUBSCRIPTION, WORKER
+from retina_jit.pipeline.layout import JIT_TIER, STORED, SUBSCRIPTION, WORKER
 
-EVENT_AT = memory.at(EVENT)
+EVENT_AT, STORED_AT = memory.at(EVENT), memory.at(STORED)
+STORED_HEAD = STORED.itemsize
 PROJECTS = SUBSCRIPTION.fields["project0"][1]  # type: ignore[index]
 OFFSETS = SUBSCRIPTION.fields["offset0"][1]  # type: ignore[index]
 HEAD, TAIL = WORKER.fields["head"][1], WORKER.fields["tail"][1]  # type: ignore[index]
@@ -35,7 +36,19 @@ def _project(context, sub, event, limit):
     c.cursor = event + EVENT_SIZE + s.size
     c.limit = limit
     c.overflow = 0
+    image = c.session if s.image else 0
+    if image:
+        # Its session was written when it was complete; the event goes on behind it.
+        size = STORED_AT(image).size + 0
+        if size > limit - event:
+            c.overflow = 1
+            return 0
+        copy(event, image + STORED_HEAD, size)
+        c.cursor = event + size
     for n in range(s.types):
+        if image and s.image == n + 1:
+            continue
+        c.position = n
         c.out = event + load64(sub + OFFSETS + 8 * n)
         if call1(load64(sub + PROJECTS + 8 * n), context) == SKIP:
             return SKIP
@@ -53,7 +66,8 @@ def _head(event, size, number, ts, w):
 def deliver(w, number, row, ts, connection, track, session, service, end):
     """Deliver one match of subscription `number`.
 
-    row, connection, track, session: addresses, 0 where there is none. ts: capture time [ns]. end: the connection is over.
+    row, connection, track, session: addresses, 0 where there is none; at connection level `session` is the image that is
+    kept of it (see `retina_jit.pipeline.keeping`). ts: capture time [ns]. end: the connection is over.
     """
     worker = WORKER_AT(w)
     sub = subscription_address(w, number)

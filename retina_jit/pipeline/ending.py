@@ -13,13 +13,14 @@ from retina_jit.pipeline.access import (
     subscription_address,
 )
 from retina_jit.pipeline.groups import GROUP_AT, group_address, load_sets
+from retina_jit.pipeline.keeping import drop_stored, find_stored, note_address, own_kind
 from retina_jit.pipeline.layout import CONNECTION_LEVEL
 from retina_jit.pipeline.segments import flush
 from retina_jit.pipeline.sessions import finish, release_parser
 from retina_jit.pipeline.stages import end_stage, orient
 from retina_jit.state import reassembly
 from retina_jit.state.arena import release
-from retina_jit.state.layout import CHUNKS_SIZE, DROPPED, PARSED, PARSING, PROBING, SESSION_READY
+from retina_jit.state.layout import CHUNKS_SIZE, DROPPED, PARSING, PROBING
 from retina_jit.state.table import record_address, remove, track_address
 from retina_jit.state.track import SIDE_AT, side_address
 
@@ -37,7 +38,6 @@ def terminate(w, index, why):
         if GROUP_AT(group_address(w, c.group)).undecided:
             end_stage(w, index)
         connection = record_address(worker.table, index)
-        session = c.parser if c.flags & SESSION_READY and (c.phase == PARSED or c.phase == PARSING) else 0
         for n in range(worker.words):
             left = load64(worker.mine + 8 * (worker.words + n)) + 0
             while left:
@@ -45,14 +45,15 @@ def terminate(w, index, why):
                 left &= left - 1
                 s = SUBSCRIPTION_AT(subscription_address(w, 64 * n + bit))
                 if s.level == CONNECTION_LEVEL:
-                    has_session = session != 0 and (s.type_services >> c.service) & 1
-                    if s.type_services == 0 or has_session:
+                    image = find_stored(note_address(w, index), own_kind(64 * n + bit, s.image - 1)) if s.image else 0
+                    if image or s.image == 0:
                         deliver(
                             w, 64 * n + bit, orient(w, index), c.last, connection,
-                            track_address(worker.table, index), session, c.service, 1,
+                            track_address(worker.table, index), image, c.service, 1,
                         )  # fmt: skip
     add(w, why, 1)
     release_parser(w, index)
+    drop_stored(w, index)
     if c.held:
         reassembly.drop_all(c, worker.arena)
     t = track_address(worker.table, index)

@@ -10,7 +10,14 @@ from retina_jit import memory
 from retina_jit.jit import kernel, leaf
 from retina_jit.memory import copy, load32, load64, mix, shift_right, store32, store64, trailing_zeros
 from retina_jit.pipeline.access import SUBSCRIPTION_AT, WORKER_AT, add, counter, subscription_address
-from retina_jit.pipeline.layout import CONNECTION_LEVEL, GROUP, MOST_GROUPS, PACKET_LEVEL, SESSION_LEVEL
+from retina_jit.pipeline.layout import (
+    CONNECTION_LEVEL,
+    GROUP,
+    MOST_GROUPS,
+    PACKET_LEVEL,
+    SESSION_LEVEL,
+    STREAMING_LEVEL,
+)
 
 GROUP_AT = memory.at(GROUP)
 GROUP_HEAD = GROUP.itemsize
@@ -52,8 +59,9 @@ def _describe(w, group):
             s = SUBSCRIPTION_AT(subscription_address(w, 64 * n + bit))
             g.track |= s.track
             g.services |= s.type_services
-            if s.level == CONNECTION_LEVEL:
+            if s.level == CONNECTION_LEVEL or s.level == STREAMING_LEVEL:
                 g.kept |= s.type_services
+                g.kinds |= s.kinds
             if shift_right(alive, bit) & 1:
                 g.services |= s.filter_services
             elif s.level == PACKET_LEVEL:
@@ -118,7 +126,7 @@ def keep_only(w, service, session_level, undecided):
             bit = trailing_zeros(left)
             left &= left - 1
             s = SUBSCRIPTION_AT(subscription_address(w, 64 * n + bit))
-            if s.type_services & ~allowed or (session_level == 0 and s.level == SESSION_LEVEL):
+            if s.must_services & ~allowed or (session_level == 0 and s.level == SESSION_LEVEL):
                 gone |= 1 << bit
         store64(alive_at, load64(alive_at) & ~gone)
         store64(matched_at, load64(matched_at) & ~gone)

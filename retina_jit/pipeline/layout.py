@@ -17,6 +17,10 @@ SUBSCRIPTION = np.dtype(
         ("direct", "i8"),  # 1: decided and delivered by the packet stage
         ("filter_services", "i8"),  # session protocols that its filter asks about, a bit each
         ("type_services", "i8"),  # session protocols whose sessions it is given
+        ("must_services", "i8"),  # those without a session of which it is never called
+        ("own_services", "i8"),  # connection level: those of which it keeps the first session that matches
+        ("kinds", "i8"),  # connection level: kinds of items that its lists are made of, a bit each
+        ("image", "i8"),  # connection level: position + 1 of its plain session type, 0: it has none
         ("track", "i8"),  # 1: one of its data types reads the TRACK
         ("types", "i8"),  # how many data types
         ("size", "i8"),  # of their records together [byte]
@@ -26,8 +30,36 @@ SUBSCRIPTION = np.dtype(
         ("text_len", "i8"),
         *[(f"project{n}", "i8") for n in range(MOST_TYPES)],
         *[(f"offset{n}", "i8") for n in range(MOST_TYPES)],
+        *[(f"service{n}", "i8") for n in range(MOST_TYPES)],  # session protocol of a type of own_services, else 0
+        *[(f"kept{n}", "i8") for n in range(MOST_TYPES)],  # list: its kinds; "... | None": its kind
     ]
 )
+
+KIND = np.dtype([("service", "i8"), ("project", "i8"), ("size", "i8")])
+"""A session data type that waits for the end of connections: its protocol, entry, size of its record."""
+MOST_KINDS = 62
+
+STORED = np.dtype([("following", "i8"), ("size", "i8"), ("kind", "i8"), ("spare", "i8")])
+"""Head of what is kept of a session; `size` bytes follow."""
+ITEM = np.dtype([("size", "u4"), ("kind", "u4"), ("ts", "i8")])
+"""Head of an item in a list of sessions: bytes with this head, kind, capture time; record and variable bytes follow."""
+LISTED = np.dtype([("items", "i8"), ("count", "i8")])
+"""Record of a list of sessions: packed word of its items, and how many there are."""
+
+NOTE = np.dtype(
+    [
+        ("stored", "i8"),  # first STORED
+        ("stored_last", "i8"),
+        ("stored_count", "i8"),
+        ("packets", "i8"),  # first packet that waits for the filter
+        ("packets_last", "i8"),
+        ("packet_count", "i8"),
+        ("packet_bytes", "i8"),
+        ("streams", "i8"),  # first STREAM
+    ]
+)
+"""What lies beside a connection, same index, if any subscription of the program needs it."""
+assert NOTE.itemsize == 64
 
 SERVICE = np.dtype(
     [
@@ -48,12 +80,12 @@ GROUP = np.dtype(
     [
         ("hash", "i8"),
         ("services", "i8"),  # session protocols to look for, a bit each
-        ("kept", "i8"),  # session protocols whose session is delivered at the end of the connection
+        ("kept", "i8"),  # session protocols of whose sessions something is kept until the end of the connection
         ("track", "i8"),
         ("packets", "i8"),  # 1: some subscription wants its packets
         ("any", "i8"),  # 1: some subscription wants it or may come to want it
         ("undecided", "i8"),  # 1: some filter is not decided yet
-        ("spare", "i8"),
+        ("kinds", "i8"),  # kinds of items that its lists are made of, a bit each
     ]
 )
 """A set of subscriptions that a connection may still match (alive) and does match (matched). Two bitsets follow."""
@@ -148,6 +180,7 @@ WORKER = np.dtype(
         ("decap", "i8"),  # kinds of tunnels to look into, a bit each
         ("defrag", "i8"),  # 1: fragments are put together
         ("most_held", "i8"),
+        ("most_sessions", "i8"),  # sessions kept per connection
         ("probe_datagrams", "i8"),  # datagrams kept per connection while no protocol is sure
         ("probe_bytes", "i8"),  # and their bytes
         ("seed", "i8"),
@@ -164,6 +197,8 @@ WORKER = np.dtype(
         ("table", "i8"),
         ("timers", "i8"),
         ("arena", "i8"),
+        ("notes", "i8"),  # address of the NOTE records, 0: not needed
+        ("kinds", "i8"),  # address of the KIND records
         ("fragments", "i8"),
     ]
 )

@@ -14,6 +14,7 @@ from retina_jit.memory import call2, fill, shift_right
 from retina_jit.parsers.session.contract import NOT_OURS, READY, STOP
 from retina_jit.pipeline.access import WORKER_AT, add, connection_of, counter
 from retina_jit.pipeline.groups import GROUP_AT, group_address, keep_only, load_sets
+from retina_jit.pipeline.keeping import clear_note
 from retina_jit.pipeline.layout import PARSER, STREAM_ROOM
 from retina_jit.pipeline.probing import (
     PIECE_AT,
@@ -41,7 +42,6 @@ from retina_jit.state.flowkey import protocol_of
 from retina_jit.state.layout import (
     INPUT,
     NO_PARSE,
-    PARSED,
     PARSING,
     PROBING,
     SESSION_READY,
@@ -81,6 +81,7 @@ def _wanted(w, index):
 @entry
 def admit(w, index):
     """A new connection: who may want it? Look for a session protocol if anybody asks, else decide that it has none."""
+    clear_note(w, index)
     connection_stage(w, index)
     c = connection_of(w, index)
     if _wanted(w, index):
@@ -116,15 +117,12 @@ def _give_up(w, index):
 
 @kernel
 def _over(w, index):
-    """Nothing more can come from the parser: keep its session if it is to be delivered at the end, else drop it."""
+    """Nothing more can come from the parser."""
     c = connection_of(w, index)
     load_sets(w, c.group)
     keep_only(w, c.service if c.flags & SESSION_READY else 0, 0, 0)
     settle(w, index)
-    if c.flags & SESSION_READY and (GROUP_AT(group_address(w, c.group)).kept >> c.service) & 1:
-        c.phase = PARSED
-    else:
-        release_parser(w, index)
+    release_parser(w, index)
 
 
 @kernel

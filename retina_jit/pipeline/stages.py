@@ -16,7 +16,8 @@ from retina_jit.pipeline.access import (
     deliver,
     subscription_address,
 )
-from retina_jit.pipeline.groups import intern_sets, load_sets
+from retina_jit.pipeline.groups import GROUP_AT, group_address, intern_sets, load_sets
+from retina_jit.pipeline.keeping import drop_stored, keep_session
 from retina_jit.pipeline.layout import PACKET_LEVEL, SESSION_LEVEL, STATIC_LEVEL
 from retina_jit.state.flowkey import high_port, is_ipv6, low_port, protocol_of
 from retina_jit.state.layout import IPV4, IPV6, ORIG_IS_HIGH, TCP, UDP
@@ -100,7 +101,10 @@ def take_answer(w):
 def settle(w, index):
     """Give the connection the group of what stands in `mine`."""
     c = CONNECTION_AT(record_address(WORKER_AT(w).table, index))
+    kept = GROUP_AT(group_address(w, c.group)).kept
     c.group = intern_sets(w)
+    if kept and GROUP_AT(group_address(w, c.group)).kept == 0:
+        drop_stored(w, index)
 
 
 @kernel
@@ -167,10 +171,12 @@ def session_stage(w, index, service, session, ts):
     if worker.session_stage:
         call5(worker.session_stage, worker.tables, row, service, session, worker.sets)
     connection = record_address(worker.table, index)
+    # From here on `matched` stands for those that this session may be for.
     for n in range(worker.words):
         hit = load64(_matched(w) + 8 * n)
-        before = load64(worker.mine + 8 * (worker.words + n))
-        left = hit | before
+        may_be_for = hit | load64(worker.mine + 8 * (worker.words + n))
+        store64(_matched(w) + 8 * n, may_be_for | load64(_maybe(w) + 8 * n))
+        left = may_be_for
         while left:
             bit = trailing_zeros(left)
             left &= left - 1
@@ -182,6 +188,8 @@ def session_stage(w, index, service, session, ts):
                 store64(worker.mine + 8 * n, load64(worker.mine + 8 * n) & ~(1 << bit))
                 at = worker.mine + 8 * (worker.words + n)
                 store64(at, load64(at) | (1 << bit))
+    if shift_right(GROUP_AT(group_address(w, CONNECTION_AT(connection).group)).kept, service) & 1:
+        keep_session(w, index, service, session, row, _matched(w), ts)
     fire_static(w, index)
 
 

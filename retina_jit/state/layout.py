@@ -89,8 +89,7 @@ FREE, OPEN, DROPPED = range(3)
 """DROPPED: no subscription wants it; it only absorbs."""
 
 # What its payload goes through (CONNECTION.phase).
-NO_PARSE, PROBING, PARSING, PARSED = range(4)
-"""PARSED: its session is complete and kept for delivery at the end."""
+NO_PARSE, PROBING, PARSING = range(3)
 
 # CONNECTION.flags
 ORIG_IS_HIGH, MIDSTREAM, ANSWERED, SESSION_READY, SEEN_TWO, OVER = (1 << n for n in range(6))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from retina_jit import jit, memory
+from retina_jit.datatypes import base
 from retina_jit.datatypes.base import DataType
 from retina_jit.delivery.event import CONTEXT_AT, put_bytes
 from retina_jit.jit import entry, kernel
@@ -24,7 +25,7 @@ from retina_jit.state.arena import release as give_back
 from retina_jit.state.layout import INPUT
 
 ROOM = 8192
-STATE = np.dtype([("block", "i8"), ("used", "i8")])
+STATE = np.dtype([("block", "i8"), ("used", "i8"), ("done", "i8")])
 RECORD = np.dtype([("log", "i8")])
 STATE_AT, INPUT_AT, RECORD_AT = memory.at(STATE), memory.at(INPUT), memory.at(RECORD)
 HEAD = 16  # direction, length
@@ -89,7 +90,11 @@ def parse_b(state, input_at):
 
 @entry
 def finish(state, arena):
-    return READY if STATE_AT(state).used else 0
+    s = STATE_AT(state)
+    if s.done or s.used == 0:
+        return 0
+    s.done = 1
+    return READY
 
 
 @entry
@@ -140,15 +145,19 @@ class TalkB(TalkA):
 
 @contextlib.contextmanager
 def declared() -> Iterator[None]:
-    """Have the two protocols in the registry meanwhile."""
+    """Have the two protocols and their data types in the registries meanwhile."""
     for name in ("zz_a", "zz_b"):
         made = registry.Protocol(name, name, "session", ("tcp", "udp"), {}, __file__)
         registry._registry[name] = made
+    for t in (TalkA, TalkB):
+        base._types[t.__name__] = t
     try:
         yield
     finally:
         for name in ("zz_a", "zz_b"):
             registry._registry.pop(name, None)
+        for t in (TalkA, TalkB):
+            base._types.pop(t.__name__, None)
 
 
 def install(program: Any) -> None:
