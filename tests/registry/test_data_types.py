@@ -12,10 +12,12 @@ from support.running import SAMPLES, SHARED, check, collect, config, runtime
 from retina_jit.datatypes import data_types
 from retina_jit.datatypes.base import View, snake
 from retina_jit.datatypes.column import Column, columns
+from retina_jit.datatypes.sessions import Listed
 from retina_jit.sinks import JsonLines
 from retina_jit.subscription import named
 
-TYPES = sorted(data_types())
+TYPES = sorted(name for name, t in data_types().items() if not issubclass(t, Listed))
+"""Lists are made of these: callbacks get a Python list of views."""
 CAPTURES = sorted(SAMPLES.glob("*.pcap"))
 
 
