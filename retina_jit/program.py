@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from retina_jit.datatypes.sessions import Listed, items_of, kind_of
 from retina_jit.delivery.event import EVENT
 from retina_jit.errors import SubscriptionError
 from retina_jit.filters import FilterSpec, compile_filters
+from retina_jit.parsers.packet.decode import NARROW
 from retina_jit.parsers.protocol import Protocol, protocols
 from retina_jit.pipeline import layout
 from retina_jit.pipeline.layout import KIND, MOST_KINDS, SERVICE, SUBSCRIPTION
@@ -31,7 +35,8 @@ FIREWALLS = {
 }
 """Entries of the pipeline that it calls by address: WORKER field -> entry."""
 
-PIPELINE = ("retina_jit.ingest.readahead:help_reading", "retina_jit.pipeline.run:run", "retina_jit.pipeline.run:finish", "retina_jit.delivery.scan:scan", "retina_jit.delivery.scan:gather")
+PIPELINE = ("retina_jit.ingest.readahead:help_reading", "retina_jit.delivery.scan:scan", "retina_jit.delivery.scan:gather")
+LOOP, FRAMES_LOOP = "retina_jit.pipeline.run", "retina_jit.pipeline.frames"
 WALKERS = ("retina_jit.ingest.pcap:walk", "retina_jit.ingest.pcapng:walk")
 AT_END = ("connection", "streaming")
 """Levels at which what is needed of a session is kept: the parser is gone when it is delivered."""
@@ -50,6 +55,8 @@ class Program:
         Where each data type's record stands in an event of each subscription.
     track : bool
         Whether any subscription needs the per-connection counters.
+    tunnels : int
+        Kinds of tunnels that are looked into, a bit each.
 
     Raises
     ------
@@ -57,10 +64,11 @@ class Program:
         A filter or a combination of data types that cannot work.
     """
 
-    def __init__(self, subscriptions: Sequence[Subscription], progress: jit.Progress | None = None) -> None:
+    def __init__(self, subscriptions: Sequence[Subscription], progress: jit.Progress | None = None, tunnels: int = 0) -> None:
         if not subscriptions:
             raise SubscriptionError("no subscription: decorate a function with @subscribe(filter)")
         self.subscriptions = list(subscriptions)
+        self.tunnels = tunnels
         self.plan = compile_filters([FilterSpec(text=s.filter, level=s.level) for s in subscriptions])
         self.sessions = {p.name: p for p in protocols().values() if p.level == "session"}
         self._check_meeting()
@@ -76,7 +84,7 @@ class Program:
 
     def units(self) -> list[str]:
         """Return every entry that the program runs."""
-        units = [*PIPELINE, *FIREWALLS.values(), *WALKERS, *self.plan.units.values()]
+        units = [*PIPELINE, f"{self.loop}:run", f"{self.loop}:finish", *FIREWALLS.values(), *WALKERS, *self.plan.units.values()]
         units += [project_unit(s, t) for s in self.subscriptions for t in s.types]
         for s in self.subscriptions:
             units += s.sink.units(s.types) if s.deliver == "sink" else []
@@ -84,6 +92,19 @@ class Program:
         for p in self.needed:
             units += [f"{p.module}:{entry}" for entry in ("probe", "parse", "finish", "release")]
         return list(dict.fromkeys(units))
+
+    @cached_property
+    def loop(self) -> str:
+        """Module of the endless kernel: a program that wants nothing but frames has one of its own."""
+        only_frames = len(self.plan.direct) == len(self.plan.owners) and not self.needed and not self.track
+        only_frames = only_frames and all(t.ROW_VIEW is not None for s in self.subscriptions for t in s.types)
+        if not only_frames or self.tunnels or "packet" not in self.plan.units:
+            return LOOP
+        stage = Path(self.plan.units["packet"].rpartition(":")[0]).read_text()
+        columns = set(re.findall(r"\brow\.(\w+)", stage))
+        # A row that is passed on as a whole may be asked for any column.
+        passed_on = re.search(r"[(,] *row *[,)]", stage)
+        return FRAMES_LOOP if columns <= NARROW and not passed_on else LOOP
 
     def _mask(self, names: Sequence[str] | frozenset[str]) -> int:
         return sum(1 << self.sessions[n].number for n in names)

@@ -93,7 +93,7 @@ class Runtime:
     ) -> None:
         self.config = (config or RuntimeConfig()).check()
         self.sources = open_sources(sources)
-        self.program = Program(subscriptions, progress)
+        self.program = Program(subscriptions, progress, self.config.tunnels())
         self.worker = Worker(self.program, self.config)
         self.dispatcher = Dispatcher(self.worker.words, self.program.subscriptions, self.program.offsets, self.config.delivery.on_error)
         self._tick = tick

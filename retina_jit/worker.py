@@ -143,6 +143,7 @@ class Worker:
         arena_region = self._reserve(ARENA.itemsize)
         arena = arena_region.array(ARENA, 1)[0]
         pool = self._reserve(c.memory << 20)
+        pool.advise_huge()
         arena["top"], arena["end"] = pool.address, pool.address + pool.size
         self.arena = arena
         w["table"], w["timers"], w["arena"] = table_region.address, timers_region.address, arena_region.address
@@ -192,8 +193,8 @@ class Worker:
 
     def _main(self, sources: Iterable[CaptureSource]) -> None:
         try:
-            run = jit.function("retina_jit.pipeline.run:run")
-            finish = jit.function("retina_jit.pipeline.run:finish")
+            run = jit.function(f"{self.program.loop}:run")
+            finish = jit.function(f"{self.program.loop}:finish")
             asked_to_stop.set(lambda: bool(self._control[0]))
             # While the first bytes of a pipe were waited for; what came before it is ended as usual.
             with contextlib.suppress(ReadingStopped):

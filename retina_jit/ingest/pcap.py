@@ -9,12 +9,13 @@ from retina_jit import memory
 from retina_jit.ingest.guard import is_gone
 from retina_jit.ingest.layout import MAX_CAPLEN, PREFETCH, SOURCE, Reason
 from retina_jit.jit import entry, kernel, leaf
-from retina_jit.memory import prefetch_read
-from retina_jit.parsers.wire import u32, u32_le
+from retina_jit.memory import prefetch_read, shift_right
+from retina_jit.parsers.wire import u32, u32_le, u64, u64_le
 from retina_jit.state.layout import PACKET
 from retina_jit.status import Status
 
 FILE_HEADER = 24
+WORD = 0xFFFFFFFF
 SOURCE_AT, ROW_AT = memory.at(SOURCE), memory.at(PACKET)
 ROW_LEN = PACKET.itemsize
 DONE, NEED_INPUT, SHRUNK, BROKEN = int(Status.DONE), int(Status.NEED_INPUT), int(Status.SHRUNK), int(Status.BROKEN)
@@ -59,11 +60,16 @@ def walk(source, rows, most):
         span = (at, end - at)
         if span[1] < header:
             break
-        seconds = number(span, 0, swap)
-        fraction = number(span, 4, swap)
-        caplen = number(span, 8, swap)
-        length = number(span, 12, swap)
-        if caplen > MAX_CAPLEN or span[1] - header < caplen or seconds | fraction | caplen | length == 0:
+        # Two loads for four numbers: where a record ends is known by the second one alone.
+        if swap:
+            time, lengths = u64(span, 0), u64(span, 8)
+            seconds, fraction = shift_right(time, 32), time & WORD
+            caplen, length = shift_right(lengths, 32), lengths & WORD
+        else:
+            time, lengths = u64_le(span, 0), u64_le(span, 8)
+            seconds, fraction = time & WORD, shift_right(time, 32)
+            caplen, length = lengths & WORD, shift_right(lengths, 32)
+        if caplen > MAX_CAPLEN or span[1] - header < caplen or time | lengths == 0:
             break
         row = ROW_AT(rows + n * ROW_LEN)
         n += 1

@@ -105,7 +105,9 @@ class CaptureSource:
                 raise SourceError(f"{self.path}: is a folder; name a capture file in it, or quote a pattern such as '{self.path}/*.pcap'")
             head = os.pread(fd, 24, 0) if stat.S_ISREG(found.st_mode) else b""
             mappable = stat.S_ISREG(found.st_mode) and guard.SUPPORTED and walker(head) is not None
-            if mappable and self._begin_map(fd, found.st_size):
+            # Two threads that read are faster than one that waits for its pages, however the page cache holds the file.
+            shared = walker(head) == WALK_PCAP and readahead.is_worth(found.st_size)
+            if mappable and not shared and self._begin_map(fd, found.st_size):
                 os.close(fd)
                 return
         except BaseException:

@@ -9,59 +9,21 @@ from __future__ import annotations
 from retina_jit.ingest.burst import SOURCE_AT, fill
 from retina_jit.jit import entry, kernel
 from retina_jit.memory import atomic_load, call2, call4, load64, store64
-from retina_jit.pipeline.access import (
-    PACKET_AT,
-    PACKET_SIZE,
-    SUBSCRIPTION_AT,
-    WORKER_AT,
-    add,
-    counter,
-    deliver,
-    subscription_address,
-)
+from retina_jit.pipeline.access import PACKET_AT, PACKET_SIZE, WORKER_AT, add, counter
 from retina_jit.pipeline.connections import packet
 from retina_jit.pipeline.expiry import drain, expire
-from retina_jit.pipeline.layout import ROW_TIER
+from retina_jit.pipeline.matches import FAILED, MATCHED, deliver_matches
 from retina_jit.state import timers
 from retina_jit.state.flowkey import set_key
 from retina_jit.state.fragments import FRAGMENTS_AT
-from retina_jit.state.layout import BURST, CONTINUE, FRAGMENT, INNER, NO_FRAME, REASSEMBLED
+from retina_jit.state.layout import BURST, CONTINUE, FRAGMENT, INNER, NO_FRAME
 from retina_jit.state.table import prefetch_record, prefetch_slot
-from retina_jit.stats import INDEX
 from retina_jit.status import Status
 
 STOPPED = int(Status.STOPPED)
 FOREVER = 1 << 62
-MATCHED = 0x40
-"""PACKET.verdict: given to a packet subscription."""
-FRAMES, BYTES, FILTERED, DELIVERED, EVENTS = (counter(n) for n in ("frames", "bytes", "filtered", "delivered", "events"))
+FRAMES, BYTES, FILTERED, DELIVERED = (counter(n) for n in ("frames", "bytes", "filtered", "delivered"))
 TUNNELLED = counter("tunnelled")
-FAILED = 8 * (INDEX["malformed"] - 1)
-"""The counters of verdicts 1 to 4 follow one another in the ledger: malformed is 1."""
-assert [INDEX[n] - INDEX["malformed"] for n in ("malformed", "truncated_header", "not_ip", "not_transport")] == [0, 1, 2, 3]
-
-
-@kernel
-def _deliver_matches(w, rows, count):
-    """Deliver what the packet stage found for packet subscriptions."""
-    worker = WORKER_AT(w)
-    handed = 0
-    for n in range(count):
-        match = load64(worker.matches + 8 * n)
-        address = rows + (match >> 32) * PACKET_SIZE
-        row = PACKET_AT(address)
-        if row.layers & REASSEMBLED:
-            # Packet subscriptions get the frames as they were captured: its fragments.
-            continue
-        row.verdict |= MATCHED
-        number = match & 0xFFFFFFFF
-        s = SUBSCRIPTION_AT(subscription_address(w, number))
-        if s.tier == ROW_TIER:
-            call2(s.callback, address, s.state)
-            handed += 1
-        else:
-            deliver(w, number, address, row.ts, 0, 0, 0, 0, 0)
-    add(w, EVENTS, handed)
 
 
 @kernel
@@ -130,7 +92,7 @@ def run(w):
         if worker.packet_stage:
             matches = call4(worker.packet_stage, worker.tables, rows, count, worker.matches)
             if matches:
-                _deliver_matches(w, rows, matches)
+                deliver_matches(w, rows, matches)
         survivors = _sort_out(w, rows, count)
         if survivors:
             t = timers.TIMERS_AT(worker.timers)

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from retina_jit import jit, memory
+from retina_jit.ingest import readahead
 from retina_jit.ingest.source import open_source
 from retina_jit.state.layout import PACKET
 from retina_jit.status import Status
@@ -30,6 +31,7 @@ def main(scenario: str, path: str, size: int) -> None:
     decode = jit.function("retina_jit.parsers.packet.decode:decode_rows")
     gone = jit.function(f"{KERNELS}:gone")
     fill_all = jit.function(f"{KERNELS}:fill_all")
+    readahead.is_worth = lambda _: False  # a large file would be read, not mapped
     source = open_source(path)
     walk = jit.function(source.walk_unit)
     frames = walk(source.address, rows.address, 64)

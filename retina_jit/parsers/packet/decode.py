@@ -15,6 +15,7 @@ import numpy as np
 
 from retina_jit import memory
 from retina_jit.jit import entry, kernel, leaf
+from retina_jit.memory import load64, store64
 from retina_jit.parsers.packet import ethernet, extensions, icmp, icmpv6, ipv4, ipv6, link, tcp, udp
 from retina_jit.parsers.packet.ethernet import TYPE_IPV4, TYPE_IPV6
 from retina_jit.state import layout
@@ -31,6 +32,9 @@ L_ETHERNET, L_IPV4, L_IPV6, L_TCP, L_UDP, L_ICMP, L_ICMPV6 = (
     layout.ETHERNET, layout.IPV4, layout.IPV6, layout.TCP, layout.UDP, layout.ICMP, layout.ICMPV6,
 )  # fmt: skip
 
+NARROW = frozenset(PACKET.names or ()) - {"src_hi", "src_lo", "dst_hi", "dst_lo", "tcp_flags", "seq", "ack", "window"}
+"""Columns that are always filled: all but addresses and what only connections, and some filters, look at."""
+
 P_ICMP, P_TCP, P_UDP, P_AH, P_ICMPV6 = 1, 6, 17, 51, 58
 
 
@@ -45,14 +49,15 @@ def verdict_of(why):
 
 
 @leaf
-def clear_transport(row):
+def clear_transport(row, wide):
     """Everything that only a TCP or UDP header fills."""
     row.src_port = 0
     row.dst_port = 0
-    row.tcp_flags = 0
-    row.seq = 0
-    row.ack = 0
-    row.window = 0
+    if wide:
+        row.tcp_flags = 0
+        row.seq = 0
+        row.ack = 0
+        row.window = 0
 
 
 @kernel
@@ -72,13 +77,13 @@ def refuse(row, verdict, layers, l3, l2_type, tag):
     row.dst_hi = 0
     row.dst_lo = 0
     row.protocol = 0
-    clear_transport(row)
+    clear_transport(row, True)
     return 0
 
 
-@kernel
-def decode(address):
-    """Decode the row at `address`; see the module's head for what it needs and gives. Returns the verdict."""
+@leaf
+def _decode(address, wide):
+    """Decode the row at `address`; all columns, or NARROW ones only."""
     row = PACKET_AT(address)
     caplen = np.int64(row.caplen)
     span = (row.frame, caplen)
@@ -110,10 +115,11 @@ def decode(address):
         # RFC 791 has no packet of length 0: the card was left to cut a large one (segmentation offload).
         end = at + total if total else wire_end
         protocol = ipv4.protocol(span, at)
-        row.src_hi = 0
-        row.src_lo = ipv4.src_addr(span, at)
-        row.dst_hi = 0
-        row.dst_lo = ipv4.dst_addr(span, at)
+        if wide:
+            row.src_hi = 0
+            row.src_lo = ipv4.src_addr(span, at)
+            row.dst_hi = 0
+            row.dst_lo = ipv4.dst_addr(span, at)
         word = ipv4.flags_to_fragment_offset(span, at)
         if word & 0x3FFF:
             layers |= FRAGMENT
@@ -131,11 +137,12 @@ def decode(address):
         # RFC 2675: a jumbogram says 0 and has its length in an option; large offloaded packets say 0 as well.
         end = l4 + total if total else wire_end
         protocol = ipv6.next_header(span, at)
-        src_hi, src_lo, dst_hi, dst_lo = ipv6.addresses(span, at)
-        row.src_hi = src_hi
-        row.src_lo = src_lo
-        row.dst_hi = dst_hi
-        row.dst_lo = dst_lo
+        if wide:
+            src_hi, src_lo, dst_hi, dst_lo = ipv6.addresses(span, at)
+            row.src_hi = src_hi
+            row.src_lo = src_lo
+            row.dst_hi = dst_hi
+            row.dst_lo = dst_lo
         extended = extensions.is_extension(protocol)
 
     # Ethernet padding lies behind the end of the IP packet: it is captured, but no part of any header.
@@ -146,11 +153,11 @@ def decode(address):
             layers |= FRAGMENT
         if found & extensions.IS_LATER_FRAGMENT:
             layers |= LATER_FRAGMENT
-    return transport(row, inner, l4, end, protocol, layers)
+    return transport(row, inner, l4, end, protocol, layers, wide)
 
 
 @leaf
-def transport(row, inner, l4, end, protocol, layers):
+def transport(row, inner, l4, end, protocol, layers, wide):
     """Second half of `decode`: `inner` ends where the packet or the capture does; `l4` may be a gate's refusal."""
     payload = l4
     verdict = NOT_TRANSPORT
@@ -161,16 +168,17 @@ def transport(row, inner, l4, end, protocol, layers):
             if payload >= 0:
                 row.src_port = tcp.src_port(inner, l4)
                 row.dst_port = tcp.dst_port(inner, l4)
-                row.seq = tcp.seq_no(inner, l4)
-                row.ack = tcp.ack_no(inner, l4)
-                row.tcp_flags = tcp.flags(inner, l4)
-                row.window = tcp.window(inner, l4)
+                if wide:
+                    row.seq = tcp.seq_no(inner, l4)
+                    row.ack = tcp.ack_no(inner, l4)
+                    row.tcp_flags = tcp.flags(inner, l4)
+                    row.window = tcp.window(inner, l4)
                 layers |= L_TCP
                 verdict = PENDING
         elif protocol == P_UDP:
             payload = udp.check(inner, l4)
             if payload >= 0:
-                clear_transport(row)
+                clear_transport(row, wide)
                 row.src_port = udp.src_port(inner, l4)
                 row.dst_port = udp.dst_port(inner, l4)
                 n = udp.length(inner, l4)
@@ -180,7 +188,7 @@ def transport(row, inner, l4, end, protocol, layers):
                 layers |= L_UDP
                 verdict = PENDING
         else:
-            clear_transport(row)
+            clear_transport(row, wide)
             if protocol == P_ICMP and layers & L_IPV4:
                 payload = icmp.check(inner, l4)
                 if payload >= 0:
@@ -194,9 +202,9 @@ def transport(row, inner, l4, end, protocol, layers):
                     row.dst_port = icmpv6.code(inner, l4)
                     layers |= L_ICMPV6
     else:
-        clear_transport(row)
+        clear_transport(row, wide)
     if payload < 0:
-        clear_transport(row)
+        clear_transport(row, wide)
         # Where the packet itself is what ends, no larger capture would have shown the rest of the header.
         verdict = TRUNCATED_HEADER if payload == TRUNCATED and end > inner[1] else MALFORMED
         l4 = max(l4, 0)
@@ -209,6 +217,24 @@ def transport(row, inner, l4, end, protocol, layers):
     row.captured_len = max(min(end, inner[1]) - payload, 0)
     row.verdict = verdict
     return verdict
+
+
+@kernel
+def decode(address):
+    """Decode the row at `address`; see the module's head for what it needs and gives. Returns the verdict."""
+    return _decode(address, True)
+
+
+@kernel
+def decode_burst_narrow(rows, n, tally):
+    """Decode the columns NARROW of `n` rows that lie one behind the other; the others keep what they hold.
+
+    Verdicts other than PENDING are counted at `tally`, a word for each.
+    """
+    for k in range(n):
+        verdict = _decode(rows + k * ROW_LEN, False)
+        if verdict != PENDING:
+            store64(tally + 8 * verdict, load64(tally + 8 * verdict) + 1)
 
 
 @kernel
