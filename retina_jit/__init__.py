@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ZcFrame,
     )
     from retina_jit.errors import RetinaJitError
+    from retina_jit.parsers.user import load_protocol
     from retina_jit.runtime import Result, Runtime, run
     from retina_jit.subscription import Subscription, load_subscriptions, subscribe
 
@@ -46,6 +47,7 @@ _HOME = {
         "ZcFrame",
     ),
     "retina_jit.errors": ("RetinaJitError",),
+    "retina_jit.parsers.user": ("load_protocol",),
     "retina_jit.runtime": ("Result", "Runtime", "run"),
     "retina_jit.subscription": ("Subscription", "load_subscriptions", "subscribe"),
 }
@@ -71,6 +73,7 @@ __all__ = [
     "TlsHandshake",
     "ZcFrame",
     "load_config",
+    "load_protocol",
     "load_subscriptions",
     "run",
     "subscribe",
@@ -80,7 +83,28 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import a public name when it is asked for: `import retina_jit` alone costs nothing."""
     if name not in _WHERE:
-        raise AttributeError(f"module 'retina_jit' has no attribute {name!r}")
+        return _derived(name)
     value = getattr(importlib.import_module(_WHERE[name]), name)
     globals()[name] = value
     return value
+
+
+def _derived(name: str) -> Any:
+    """Return a data type that follows from the fields of a protocol, e.g. SmtpSession; protocols may be loaded later."""
+    if name[:1].isupper():
+        found = importlib.import_module("retina_jit.datatypes").data_types().get(name)
+        if found is not None:
+            return found
+    raise AttributeError(f"module 'retina_jit' has no attribute {name!r}")
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Let a notebook cell declare a session protocol: `%load_ext retina_jit`, then a cell that begins with `%%protocol`."""
+
+    def protocol(line: str, cell: str) -> None:
+        from retina_jit.parsers.user import load_protocol
+
+        loaded = load_protocol(cell)
+        print(f"{loaded.name}: {len(loaded.fields)} fields, data type {loaded.data_type}")  # noqa: T201 - a notebook shows it
+
+    shell.register_magic_function(protocol, "cell", "protocol")

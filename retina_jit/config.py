@@ -78,12 +78,15 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     Attributes
     ----------
+    protocols : tuple of str
+        Files that declare session protocols, see `retina_jit.load_protocol`; in a file relative to its folder.
     decap : tuple of str
         Tunnels to look into: names of `retina_jit.parsers.packet.tunnels.KINDS`, or "all". What is inside is tracked
         beside the packet that carries it.
     """
 
     conntrack: ConntrackConfig = ConntrackConfig()
+    protocols: tuple[str, ...] = ()
     decap: tuple[str, ...] = ()
     delivery: DeliveryConfig = DeliveryConfig()
 
@@ -133,7 +136,9 @@ def load_config(path: str | Path) -> RuntimeConfig:
     """
     try:
         content = tomllib.loads(Path(path).read_text())
-        return msgspec.convert(content, RuntimeConfig).check()
+        found = msgspec.convert(content, RuntimeConfig).check()
+        files = tuple(str(Path(path).parent / file) for file in found.protocols)
+        return msgspec.structs.replace(found, protocols=files)
     except OSError as fault:
         raise ConfigError(f"{path}: {fault.strerror}") from fault
     except tomllib.TOMLDecodeError as fault:

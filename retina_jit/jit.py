@@ -32,6 +32,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from retina_jit import foreign
 from retina_jit.errors import CompileError, KernelError
 from retina_jit.stamp import CHECKED, PACKAGE, cache_dir, forget_sources, stamp
 
@@ -252,6 +253,7 @@ def ensure(units: Iterable[str], progress: Progress | None = None) -> int:
         progress(0, len(missing), missing[0])
     jobs = min(len(missing), max(1, os.cpu_count() or 1), 2)
     env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]))
+    env |= foreign.environment()
     # Every child takes each unit that no other child has claimed, so a slow one does not hold up the rest.
     claim = os.urandom(8).hex()
     command = [sys.executable, "-m", "retina_jit.jit", str(cache_dir() / f"claim-{claim}"), *missing]

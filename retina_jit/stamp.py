@@ -14,6 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
+from retina_jit import foreign
 from retina_jit.errors import CompileError
 
 CHECKED = os.environ.get("RETINA_JIT_CHECKED", "") not in ("", "0")
@@ -53,7 +54,9 @@ _digests: dict[Path, bytes] = {}
 
 
 def module_file(name: str) -> Path | None:
-    """Return the file of a module of the package; None if there is none."""
+    """Return the file of a module of the package, or of a foreign one; None if there is none."""
+    if name.split(".")[0] != PACKAGE.name:
+        return foreign.module_file(name)
     path = PACKAGE.joinpath(*name.split(".")[1:])
     if path.with_suffix(".py").exists():
         return path.with_suffix(".py")

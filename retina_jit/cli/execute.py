@@ -17,6 +17,7 @@ from retina_jit.cli import report
 from retina_jit.cli.main import CUT, INTERRUPTED, OK
 from retina_jit.config import RuntimeConfig, load_config
 from retina_jit.errors import ConfigError
+from retina_jit.parsers.user import load_protocol
 from retina_jit.runtime import Result, Runtime
 from retina_jit.sinks import FORMATS
 from retina_jit.subscription import Subscription, named
@@ -34,6 +35,7 @@ class Options:
     jobs: int
     quiet: bool
     stats: str
+    protocols: tuple[str, ...] = ()
 
     def runtime_config(self) -> RuntimeConfig:
         """Return the configuration file's content with the options in its place."""
@@ -42,10 +44,16 @@ class Options:
             base = msgspec.structs.replace(base, conntrack=msgspec.structs.replace(base.conntrack, midstream=True))
         if self.decap != "none":
             base = msgspec.structs.replace(base, decap=tuple(self.decap.split(",")))
-        return base.check()
+        return msgspec.structs.replace(base, protocols=base.protocols + self.protocols).check()
+
+    def load_protocols(self) -> None:
+        """Load the user's protocols: before an app or a data type's name asks for them."""
+        for file in self.runtime_config().protocols:
+            load_protocol(file)
 
     def check(self) -> None:
         """Refuse what this version cannot do; say what it does not."""
+        self.load_protocols()
         if self.interface:
             raise ConfigError("-i: capturing from an interface is not available yet; pipe a capture in: tcpdump -i IFACE -w - | retina-jit ... -r -")
         if not self.files:
@@ -117,6 +125,7 @@ def explain(what: str, types: str, options: Options) -> int:
     """`retina-jit explain`."""
     from retina_jit.filters import FilterSpec, compile_filters
 
+    options.load_protocols()
     if what.endswith(".py") and Path(what).exists():
         from retina_jit.app import load
 

@@ -69,6 +69,7 @@ SOURCES = _options(
     click.option("-r", "files", multiple=True, metavar="FILE", help="Capture to read; a quoted pattern, or - for standard input. Repeatable."),
     click.option("-i", "interface", metavar="IFACE", help="Interface to capture from."),
     click.option("-c", "config", metavar="FILE", help="Configuration (TOML)."),
+    click.option("--protocol", "protocols", multiple=True, metavar="FILE", help="Session protocol of your own: a Python file. Repeatable."),
     click.option("--midstream", is_flag=True, help="Track TCP connections whose start was not seen."),
     click.option("--decap", default="none", metavar="none|all|LIST", help="Tunnels to look into: ipip, gre, vxlan, geneve, gtp, teredo, erspan; a comma joins."),
     click.option("-j", "jobs", type=click.IntRange(1), default=1, metavar="N", help="Workers."),
@@ -117,10 +118,14 @@ def explain(ctx: click.Context, what: str, types: str, **options: Any) -> None:
 
 @main.command()
 @click.argument("protocol", required=False)
-def fields(protocol: str | None) -> None:
+@click.option("--protocol", "files", multiple=True, metavar="FILE", help="Session protocol of your own: a Python file. Repeatable.")
+def fields(protocol: str | None, files: tuple[str, ...]) -> None:
     """List what a filter can ask for."""
     from retina_jit.cli.fields import show
+    from retina_jit.parsers.user import load_protocol
 
+    for file in files:
+        load_protocol(file)
     show(protocol)
 
 

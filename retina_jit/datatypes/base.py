@@ -102,6 +102,11 @@ def registered() -> list[type[DataType]]:
     return list(_types.values())
 
 
+def unregister(cls: type[DataType]) -> None:
+    """Take a data type out of the registry."""
+    _types.pop(cls.__name__, None)
+
+
 def data_types() -> dict[str, type[DataType]]:
     """Return every data type by name."""
     # By name: an import statement here would make every data type's kernels depend on all the others.

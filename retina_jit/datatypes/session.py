@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from retina_jit.datatypes import column
-from retina_jit.datatypes.base import DataType, register, registered
+from retina_jit.datatypes.base import DataType, register, registered, unregister
 from retina_jit.errors import ProtocolError
 from retina_jit.parsers.protocol import Field, Protocol, protocols
 from retina_jit.stamp import keep_source
@@ -160,9 +160,17 @@ def derived(protocol: Protocol) -> type[DataType]:
     return type(protocol.data_type, (DataType,), space)
 
 
+_made: dict[str, tuple[dict[str, Field], type[DataType]]] = {}
+
+
 def complete() -> None:
-    """Register a derived data type for every session protocol that no data type shows yet."""
+    """Register a derived data type for every session protocol that no data type shows; anew if its fields have changed."""
+    known = protocols()
+    for name, (fields, data_type) in list(_made.items()):
+        if name not in known or known[name].fields != fields:
+            unregister(data_type)
+            del _made[name]
     shown = {t.SERVICE for t in registered()}
-    for protocol in protocols().values():
+    for protocol in known.values():
         if protocol.level == "session" and protocol.name not in shown:
-            register(derived(protocol))
+            _made[protocol.name] = protocol.fields, register(derived(protocol))

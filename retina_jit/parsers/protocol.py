@@ -283,6 +283,15 @@ def declare(
     return made
 
 
+def forget(module: str, *instead: Protocol) -> list[Protocol]:
+    """Take what a module has declared out of the registry, and enter other protocols. Returns what was taken out."""
+    taken = [p for p in _registry.values() if p.module == module]
+    for p in taken:
+        del _registry[p.name]
+    _registry.update({p.name: p for p in instead})
+    return taken
+
+
 @cache
 def _discover() -> None:
     for package in ("retina_jit.parsers.packet", "retina_jit.parsers.session"):
@@ -291,9 +300,20 @@ def _discover() -> None:
             importlib.import_module(f"{package}.{found.name}")
 
 
+_looked_for_installed = False
+
+
+def _discover_installed() -> None:
+    global _looked_for_installed
+    if not _looked_for_installed:
+        _looked_for_installed = True
+        importlib.import_module("retina_jit.parsers.user").load_installed()
+
+
 def protocols() -> dict[str, Protocol]:
     """Return every declared protocol by name; header protocols first, session protocols numbered from 1 by name."""
     _discover()
+    _discover_installed()
     packet = {n: p for n, p in sorted(_registry.items()) if p.level == "packet"}
     session = [p for _, p in sorted(_registry.items()) if p.level == "session"]
     return packet | {p.name: replace(p, number=k) for k, p in enumerate(session, 1)}

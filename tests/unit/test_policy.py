@@ -34,14 +34,15 @@ def imports(path: Path) -> set[str]:
 
 # ------------------------------------------------------------------------------------------------------------ layers
 
-BASE = {"errors", "stamp", "jit", "memory", "status", "stats"}
+BASE = {"errors", "foreign", "stamp", "jit", "memory", "status", "stats"}
 LAYERS: dict[str, set[str]] = {
     # what a folder (or module) may import beside itself; a packet's path goes downwards
     "errors": set(),
+    "foreign": set(),
     "status": set(),
     "stats": set(),
-    "stamp": {"errors"},
-    "jit": {"errors", "stamp"},
+    "stamp": {"errors", "foreign"},
+    "jit": {"errors", "foreign", "stamp"},
     "memory": {"jit"},
     "state": BASE,
     "parsers": BASE | {"state", "delivery", "formats"},  # delivery: only the format of an event, see below
@@ -100,6 +101,8 @@ OWN_MEMORY = {
     "parsers/dns/render.py",
     "parsers/dns/state.py",
     "parsers/http/state.py",
+    "parsers/session/mqtt.py",
+    "parsers/session/smtp.py",
     "parsers/ssh/state.py",
     "parsers/tls/fingerprint.py",
     "parsers/tls/names.py",
