@@ -18,6 +18,7 @@ from retina_jit.config import RuntimeConfig
 from retina_jit.delivery.dispatch import Dispatcher
 from retina_jit.errors import CallbackError
 from retina_jit.ingest.source import open_sources
+from retina_jit.parsers.user import load_protocol
 from retina_jit.program import Program
 from retina_jit.subscription import Subscription
 from retina_jit.worker import ABANDON, STOP, Worker
@@ -92,6 +93,8 @@ class Runtime:
         tick: Tick | None = None,
     ) -> None:
         self.config = (config or RuntimeConfig()).check()
+        for file in self.config.protocols:
+            load_protocol(file)
         self.sources = open_sources(sources)
         self.program = Program(subscriptions, progress, self.config.tunnels())
         self.worker = Worker(self.program, self.config)

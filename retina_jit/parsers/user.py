@@ -59,10 +59,10 @@ def _kept(text: str) -> Path:
         calls = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "declare"]
     except SyntaxError as fault:
         raise ProtocolError(f"the source of the protocol is no Python: line {fault.lineno}: {fault.msg}") from fault
-    names = [c.args[0].value for c in calls if c.args and isinstance(c.args[0], ast.Constant)]
-    if len(names) != 1 or not str(names[0]).isidentifier():
+    names = [str(c.args[0].value) for c in calls if c.args and isinstance(c.args[0], ast.Constant) and isinstance(c.args[0].value, str)]
+    if len(names) != 1 or not names[0].isidentifier():
         raise ProtocolError("the source declares no protocol: end it with declare(\"name\", \"Title\", level=\"session\", within=[\"tcp\"])")
-    folder = stamp.keep_source("protocols", text).parent / str(names[0])
+    folder = stamp.keep_source("protocols", text).parent / names[0]
     folder.mkdir(mode=0o700, exist_ok=True)
     file = folder / f"{names[0]}.py"
     file.write_text(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import random
 from itertools import accumulate
 from typing import Any
@@ -16,7 +17,11 @@ from retina_jit import jit
 from retina_jit.datatypes import data_types
 from retina_jit.jit import Kernel
 from retina_jit.parsers.protocol import SessionExample, protocols
+from retina_jit.parsers.user import load_protocol
 from retina_jit.status import Probe
+
+if os.environ.get("RETINA_JIT_TEST_PROTOCOL"):  # a protocol of a user's own, see docs/protocols.md
+    load_protocol(os.environ["RETINA_JIT_TEST_PROTOCOL"])
 
 NAMES = sorted(name for name, protocol in protocols().items() if protocol.level == "session")
 ENTRIES = {"probe": 4, "parse": 2, "finish": 2, "release": 2}
