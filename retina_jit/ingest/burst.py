@@ -14,7 +14,7 @@ from retina_jit.ingest.layout import SOURCE
 from retina_jit.ingest.refill import read_more
 from retina_jit.jit import kernel, leaf
 from retina_jit.memory import call3, load64, store64
-from retina_jit.parsers.packet.decode import decode_burst, decode_burst_narrow
+from retina_jit.parsers.packet.decode import decode_burst, decode_narrow
 from retina_jit.state.layout import PACKET, PENDING
 from retina_jit.status import Status
 
@@ -35,7 +35,7 @@ def fill(walk, source, rows, most):
 
 @kernel
 def fill_narrow(walk, source, rows, most, tally):
-    """`fill`, decoding the columns NARROW only, and counting verdicts at `tally` (see `decode_burst_narrow`)."""
+    """`fill`, decoding the columns NARROW only, and counting verdicts at `tally` (see `_decode_narrow`)."""
     return _fill(walk, source, rows, most, False, tally)
 
 
@@ -53,7 +53,7 @@ def _fill(walk, source, rows, most, wide, tally):
         if wide:
             decode_burst(at, n)
         else:
-            decode_burst_narrow(at, n, tally)
+            _decode_narrow(at, n, tally)
         if is_gone(source):
             # What was decoded may be zeros where the file ended.
             if not wide:
@@ -63,6 +63,15 @@ def _fill(walk, source, rows, most, wide, tally):
             break
         filled += n
     return filled
+
+
+@kernel
+def _decode_narrow(rows, n, tally):
+    """Decode the columns NARROW of `n` rows; verdicts other than PENDING are counted at `tally`, a word for each."""
+    for k in range(n):
+        verdict = decode_narrow(rows + k * ROW_LEN)
+        if verdict != PENDING:
+            store64(tally + 8 * verdict, load64(tally + 8 * verdict) + 1)
 
 
 @kernel

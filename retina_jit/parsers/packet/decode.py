@@ -15,7 +15,6 @@ import numpy as np
 
 from retina_jit import memory
 from retina_jit.jit import entry, kernel, leaf
-from retina_jit.memory import load64, store64
 from retina_jit.parsers.packet import ethernet, extensions, icmp, icmpv6, ipv4, ipv6, link, tcp, udp
 from retina_jit.parsers.packet.ethernet import TYPE_IPV4, TYPE_IPV6
 from retina_jit.state import layout
@@ -225,16 +224,10 @@ def decode(address):
     return _decode(address, True)
 
 
-@kernel
-def decode_burst_narrow(rows, n, tally):
-    """Decode the columns NARROW of `n` rows that lie one behind the other; the others keep what they hold.
-
-    Verdicts other than PENDING are counted at `tally`, a word for each.
-    """
-    for k in range(n):
-        verdict = _decode(rows + k * ROW_LEN, False)
-        if verdict != PENDING:
-            store64(tally + 8 * verdict, load64(tally + 8 * verdict) + 1)
+@leaf
+def decode_narrow(address):
+    """Decode the columns NARROW; the others keep what they hold. Returns the verdict."""
+    return _decode(address, False)
 
 
 @kernel

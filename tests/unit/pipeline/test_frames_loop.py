@@ -7,8 +7,8 @@ import random
 from dataclasses import replace
 
 import pytest
-from support.running import MemoryFile, config, runtime, to
 from oracle.captures import read_capture
+from support.running import MemoryFile, config, runtime, to
 from traffic import Frame, pcap_bytes
 
 from retina_jit.program import FRAMES_LOOP, LOOP
