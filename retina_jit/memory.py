@@ -329,6 +329,29 @@ call1, call2, call3, call4, call5, call6, call7, call8, call9 = (_call(n) for n 
 """callN(address, word, ...): call the entry at an address; its result is a word."""
 
 
+def _c_call(words: int) -> Any:
+    def build() -> Any:
+        from llvmlite import ir
+        from numba import types
+
+        def codegen(context, builder, signature, args):
+            i64 = ir.IntType(64)
+            fn = builder.inttoptr(args[0], ir.FunctionType(i64, [i64] * words).as_pointer())
+            return builder.call(fn, list(args[1:]))
+
+        signature = types.int64(types.int64, *[types.int64] * words)
+        names = ", ".join(f"w{n}" for n in range(words))
+        scope: dict[str, Any] = {"answer": (signature, codegen)}
+        exec(f"def call(typing_context, address, {names}):\n    return answer", scope)  # noqa: S102
+        return scope["call"]
+
+    return make_raw(build, f"c_call{words}")
+
+
+c_call2, c_call3, c_call4, c_call5 = (_c_call(n) for n in range(2, 6))
+"""c_callN(address, word, ...): call a C function of a shared library; of an `int` result only the low 32 bits count."""
+
+
 def constant(name: str, data: bytes) -> Any:
     """Return the kernel function `() -> address` of read-only bytes that are compiled into each entry that uses it."""
 

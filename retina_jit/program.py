@@ -215,6 +215,11 @@ class Program:
             views = [(t.RECORD, o) for t, o in zip(s.types, self.offsets[n], strict=True)]
         return compile_callback(s, views)
 
+    @property
+    def needs_crypto(self) -> bool:
+        """Whether a session parser works on encrypted packets."""
+        return any(getattr(jit.load_module(p.module), "CRYPTO", False) for p in self.needed)
+
     def transport_services(self, transport: str) -> int:
         """Return which needed session protocols a transport can carry, a bit each."""
         return sum(1 << p.number for p in self.needed if transport in p.within)

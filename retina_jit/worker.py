@@ -16,6 +16,7 @@ from retina_jit.delivery.event import CONTEXT, MAX_EVENT
 from retina_jit.ingest.source import CaptureSource
 from retina_jit.ingest.stream import ReadingStopped, asked_to_stop
 from retina_jit.memory import Region
+from retina_jit.parsers.crypto.library import Crypto
 from retina_jit.pipeline.groups import GROUP_HEAD
 from retina_jit.pipeline.layout import MOST_GROUPS, MOST_ROWS, NOTE, WORKER
 from retina_jit.program import FIREWALLS, Program
@@ -87,7 +88,11 @@ class Worker:
         w["survivors"] = self._reserve(8 * MOST_ROWS).address
         w["matches"] = self._reserve(8 * MOST_ROWS * count).address
         w["oriented"] = self._reserve(PACKET.itemsize).address
-        w["input"] = self._reserve(INPUT.itemsize).address
+        given = self._reserve(INPUT.itemsize)
+        w["input"] = given.address
+        if p.needs_crypto:
+            self._crypto = Crypto()
+            given.array(INPUT, 1)["crypto"] = self._crypto.address
         w["context"] = self._reserve(CONTEXT.itemsize).address
         w["sets"] = self._reserve(24 * words + 16).address
         w["mine"] = self._reserve(16 * words).address

@@ -9,6 +9,7 @@ from retina_jit.datatypes.dns_transaction import DnsTransaction
 from retina_jit.datatypes.five_tuple import FiveTuple
 from retina_jit.datatypes.http_transaction import HttpTransaction
 from retina_jit.datatypes.packets import Payload, ZcFrame
+from retina_jit.datatypes.quic_stream import QuicStream
 from retina_jit.datatypes.sessions import SessionList
 from retina_jit.datatypes.ssh_handshake import SshHandshake
 from retina_jit.datatypes.tls_handshake import TlsHandshake
@@ -23,6 +24,7 @@ __all__ = [
     "Flow",
     "HttpTransaction",
     "Payload",
+    "QuicStream",
     "SessionList",
     "SshHandshake",
     "TlsHandshake",

@@ -15,7 +15,6 @@ LATER: dict[str, frozenset[str]] = {
         "query_domain answers nameservers additionals response transaction_id qtype response_code".split()
     ),
     "ssh": frozenset([w for name in _SSH.split() for w in (name, f"{name}_ctos", f"{name}_stoc")]),
-    "quic": frozenset("version dcid scid sni ja4 alpn".split()),
     "conn": frozenset(_CONN.split()),
     "payload": frozenset(),
     "tls": frozenset(

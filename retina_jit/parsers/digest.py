@@ -1,4 +1,4 @@
-"""MD5 and SHA-256 of own memory, for fingerprints only (JA3, JA4, HASSH).
+"""MD5 and SHA-256 of own memory, for fingerprints (JA3, JA4, HASSH) and for keys that are public (QUIC Initial).
 
 Both pad the message where it stands: `SPARE` bytes behind it must be writable, and are overwritten.
 
@@ -14,6 +14,7 @@ import numpy as np
 from retina_jit.jit import kernel, leaf
 from retina_jit.memory import (
     constant,
+    copy,
     fill,
     load8,
     load32,
@@ -99,39 +100,58 @@ def md5(address, length, target):
 
 
 @kernel
+def sha256_begin(state):
+    """Write the initial state, eight words in host order."""
+    copy(state, _START(), 32)
+
+
+@kernel
+def sha256_block(state, block, work):
+    """Take 64 bytes into a state of eight words in host order; `work` has SHA256_WORK bytes."""
+    for n in range(16):
+        store32(work + 4 * n, load32_be(block + 4 * n))
+    for n in range(16, 64):
+        old, late = load32(work + 4 * (n - 15)), load32(work + 4 * (n - 2))
+        old2, late2 = _twice(old), _twice(late)
+        s0 = (old2 >> 7) ^ (old2 >> 18) ^ (old >> 3)
+        s1 = (late2 >> 17) ^ (late2 >> 19) ^ (late >> 10)
+        store32(work + 4 * n, load32(work + 4 * (n - 16)) + s0 + load32(work + 4 * (n - 7)) + s1)
+    a, b, c, d = load32(state), load32(state + 4), load32(state + 8), load32(state + 12)
+    e, f, g, h = load32(state + 16), load32(state + 20), load32(state + 24), load32(state + 28)
+    for n in range(64):
+        e2, a2 = _twice(e), _twice(a)
+        s1 = ((e2 >> 6) ^ (e2 >> 11) ^ (e2 >> 25)) & _WORD
+        choice = (e & f) ^ (~e & g)
+        t1 = h + s1 + choice + load32(_ROUND() + 4 * n) + load32(work + 4 * n)
+        s0 = ((a2 >> 2) ^ (a2 >> 13) ^ (a2 >> 22)) & _WORD
+        majority = (a & b) ^ (a & c) ^ (b & c)
+        h, g, f, e, d, c, b, a = g, f, e, (d + t1) & _WORD, c, b, a, (t1 + s0 + majority) & _WORD
+    store32(state, load32(state) + a)
+    store32(state + 4, load32(state + 4) + b)
+    store32(state + 8, load32(state + 8) + c)
+    store32(state + 12, load32(state + 12) + d)
+    store32(state + 16, load32(state + 16) + e)
+    store32(state + 20, load32(state + 20) + f)
+    store32(state + 24, load32(state + 24) + g)
+    store32(state + 28, load32(state + 28) + h)
+
+
+@kernel
+def sha256_end(state, target):
+    """Write a state as the 32 bytes of a digest; the two may be the same memory."""
+    for n in range(8):
+        store32_be(target + 4 * n, load32(state + 4 * n))
+
+
+@kernel
 def sha256(address, length, target, work):
     """Write the SHA-256 of a message, 32 bytes, to `target`; `work` has SHA256_WORK bytes."""
     padded = _pad(address, length)
     store64_be(address + padded - 8, length << 3)
-    for n in range(8):
-        store32_be(target + 4 * n, load32(_START() + 4 * n))
+    sha256_begin(target)
     for block in range(address, address + padded, 64):
-        for n in range(16):
-            store32(work + 4 * n, load32_be(block + 4 * n))
-        for n in range(16, 64):
-            old, late = load32(work + 4 * (n - 15)), load32(work + 4 * (n - 2))
-            old2, late2 = _twice(old), _twice(late)
-            s0 = (old2 >> 7) ^ (old2 >> 18) ^ (old >> 3)
-            s1 = (late2 >> 17) ^ (late2 >> 19) ^ (late >> 10)
-            store32(work + 4 * n, load32(work + 4 * (n - 16)) + s0 + load32(work + 4 * (n - 7)) + s1)
-        a, b, c, d = load32_be(target), load32_be(target + 4), load32_be(target + 8), load32_be(target + 12)
-        e, f, g, h = load32_be(target + 16), load32_be(target + 20), load32_be(target + 24), load32_be(target + 28)
-        for n in range(64):
-            e2, a2 = _twice(e), _twice(a)
-            s1 = ((e2 >> 6) ^ (e2 >> 11) ^ (e2 >> 25)) & _WORD
-            choice = (e & f) ^ (~e & g)
-            t1 = h + s1 + choice + load32(_ROUND() + 4 * n) + load32(work + 4 * n)
-            s0 = ((a2 >> 2) ^ (a2 >> 13) ^ (a2 >> 22)) & _WORD
-            majority = (a & b) ^ (a & c) ^ (b & c)
-            h, g, f, e, d, c, b, a = g, f, e, (d + t1) & _WORD, c, b, a, (t1 + s0 + majority) & _WORD
-        store32_be(target, load32_be(target) + a)
-        store32_be(target + 4, load32_be(target + 4) + b)
-        store32_be(target + 8, load32_be(target + 8) + c)
-        store32_be(target + 12, load32_be(target + 12) + d)
-        store32_be(target + 16, load32_be(target + 16) + e)
-        store32_be(target + 20, load32_be(target + 20) + f)
-        store32_be(target + 24, load32_be(target + 24) + g)
-        store32_be(target + 28, load32_be(target + 28) + h)
+        sha256_block(target, block, work)
+    sha256_end(target, target)
 
 
 @kernel

@@ -67,7 +67,7 @@ PACKET = _record(
 )
 
 INPUT = _record(
-    72,
+    80,
     [
         ("address", "i8"),  # the bytes that are new
         ("length", "i8"),
@@ -78,6 +78,7 @@ INPUT = _record(
         ("arena", "i8"),  # address of the worker's ARENA
         ("cut", "i8"),  # bytes behind these that the capture does not have; a call of length 0 with them as `lost` follows
         ("transport", "i8"),  # 6: bytes of a TCP stream; 17: a datagram, whole
+        ("crypto", "i8"),  # address of the worker's CRYPTO (retina_jit.parsers.crypto.library); 0: none
     ],
 )
 """What a session parser is given."""

@@ -36,7 +36,7 @@ def test_columns_are_documented(name):
     assert any(c.shown for _, c in found), "nothing of it can be seen in JSON"
     for where, c in found:
         assert (c.__doc__ or "").strip().endswith("."), f"{where}: a sentence says what it is"
-        assert c.unit in ("", "s", "ns", "byte", "bit"), where
+        assert c.unit in ("", "s", "ms", "ns", "byte", "bit"), where
 
 
 def _shower(key: str, made: list[str]) -> Any:

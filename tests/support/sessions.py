@@ -15,6 +15,7 @@ from retina_jit.datatypes import data_types
 from retina_jit.delivery.event import CONTEXT, EVENT
 from retina_jit.jit import cache_dir
 from retina_jit.memory import Region
+from retina_jit.parsers.crypto.library import Crypto
 from retina_jit.parsers.protocol import protocols
 from retina_jit.parsers.session.contract import NOT_OURS, READY, STOP
 from retina_jit.state.arena import ARENA
@@ -62,6 +63,7 @@ class Parser:
         self._arena = np.zeros(1, ARENA)
         self.arena_address = int(self._arena.ctypes.data)
         self.reset_arena(arena_size)
+        self.crypto = Crypto()
 
     def reset_arena(self, size: int) -> None:
         """Forget all that was allocated; from now on there are `size` bytes."""
@@ -156,7 +158,7 @@ class Session:
         given[:] = 0
         given["address"], given["length"], given["direction"] = ctypes.addressof(held), len(data), direction
         given["lost"], given["cut"], given["arena"] = lost, cut, self.parser.arena_address
-        given["transport"], given["ts"] = self.transport, ts
+        given["transport"], given["ts"], given["crypto"] = self.transport, ts, self.parser.crypto.address
         flags = READY
         while flags & READY and not self.stopped:
             before = int(given["at"][0])

@@ -96,11 +96,17 @@ POINTERS = {"memory.py", "parsers/wire.py", "ingest/guard.py"}
 """guard.py touches the last page of a mapped file, no packet."""
 
 OWN_MEMORY = {
+    "parsers/crypto/aes.py",
+    "parsers/crypto/gcm.py",
+    "parsers/crypto/hkdf.py",
     "parsers/digest.py",
     "parsers/dns/names.py",
     "parsers/dns/render.py",
     "parsers/dns/state.py",
     "parsers/http/state.py",
+    "parsers/quic/keys.py",
+    "parsers/quic/parameters.py",
+    "parsers/quic/stream.py",
     "parsers/session/mqtt.py",
     "parsers/session/smtp.py",
     "parsers/ssh/state.py",

@@ -23,7 +23,16 @@ from retina_jit.parsers.tls import state as state_of
 from retina_jit.parsers.tls.event import RECORD, project
 from retina_jit.parsers.tls.examples import EXAMPLES
 from retina_jit.parsers.tls.names import cipher_name
-from retina_jit.parsers.tls.state import SIDE_AT, STATE, STATE_AT, client_side, hello_of, server_side
+from retina_jit.parsers.tls.state import (
+    SIDE_AT,
+    STATE,
+    STATE_AT,
+    client_side,
+    hello_of,
+    is_whole,
+    server_side,
+    texts_of,
+)
 from retina_jit.parsers.wire import has, part, u8, u16, u24, u32
 from retina_jit.status import Probe
 
@@ -134,26 +143,14 @@ def _server(session):
     return hello_of(server_side(session))
 
 
-@kernel
+@leaf
 def _client_list(session, kind):
-    """The list with a two-byte length in an extension of the ClientHello."""
-    return hello.vector16(hello.find(hello.client_extensions(_client(session)), kind), 0)
-
-
-@kernel
-def _server_list(session, kind):
-    return hello.vector16(hello.find(hello.server_extensions(_server(session)), kind), 0)
+    return hello.list_in(hello.client_extensions(_client(session)), kind)
 
 
 @leaf
-def _number(numbers, n):
-    """Element of a list of two-byte numbers; -1: how many."""
-    return numbers[1] >> 1 if n < 0 else hello.number16(numbers, n)
-
-
-@kernel
-def _type(block, n):
-    return hello.count_extensions(block) if n < 0 else hello.extension_type(block, n)
+def _server_list(session, kind):
+    return hello.list_in(hello.server_extensions(_server(session)), kind)
 
 
 @session_field("int", "Version field of the ClientHello; at most 0x0303 in TLS 1.3.", bits=16, enum=_VERSIONS)
@@ -184,22 +181,22 @@ def version(session):
 
 @session_field("text", "The client's 32 random bytes in hexadecimal.")
 def client_random(session):
-    return derived.client_random(session)
+    return derived.client_random(texts_of(session), _client(session), _server(session))
 
 
 @session_field("text", "The server's 32 random bytes in hexadecimal.")
 def server_random(session):
-    return derived.server_random(session)
+    return derived.server_random(texts_of(session), _client(session), _server(session))
 
 
 @session_field("text", "Session id that the client offers, in hexadecimal.")
 def client_session_id(session):
-    return derived.client_session_id(session)
+    return derived.client_session_id(texts_of(session), _client(session), _server(session))
 
 
 @session_field("text", "Session id that the server answers with, in hexadecimal.")
 def server_session_id(session):
-    return derived.server_session_id(session)
+    return derived.server_session_id(texts_of(session), _client(session), _server(session))
 
 
 @session_field("text", "Server name that the client asks for.", aliases=("tls.handshake.extensions_server_name",))
@@ -230,28 +227,28 @@ def client_compression_algs(session):
 
 @session_field("ints", "Cipher suites that the client offers, in its order, GREASE included.", bits=16, enum=_CIPHERS)
 def client_ciphers(session, n):
-    return _number(hello.cipher_suites(_client(session)), n)
+    return hello.element16(hello.cipher_suites(_client(session)), n)
 
 
 @session_field("ints", "Types of the client's extensions, in its order, GREASE included.", bits=16, enum=_EXTENSIONS,
                aliases=("tls.handshake.extension.type",))  # fmt: skip
 def client_extensions(session, n):
-    return _type(hello.client_extensions(_client(session)), n)
+    return hello.type_in(hello.client_extensions(_client(session)), n)
 
 
 @session_field("ints", "Types of the server's extensions that are in clear.", bits=16, enum=_EXTENSIONS)
 def server_extensions(session, n):
-    return _type(hello.server_extensions(_server(session)), n)
+    return hello.type_in(hello.server_extensions(_server(session)), n)
 
 
 @session_field("ints", "Signature schemes that the client accepts, in its order.", bits=16, enum=_SCHEMES)
 def client_signature_algs(session, n):
-    return _number(_client_list(session, hello.SIGNATURE_ALGORITHMS), n)
+    return hello.element16(_client_list(session, hello.SIGNATURE_ALGORITHMS), n)
 
 
 @session_field("ints", "Groups that the client supports, in its order, GREASE included.", bits=16, enum=_GROUPS)
 def client_supported_groups(session, n):
-    return _number(_client_list(session, hello.SUPPORTED_GROUPS), n)
+    return hello.element16(_client_list(session, hello.SUPPORTED_GROUPS), n)
 
 
 @session_field("texts", "Application protocols that the client offers (ALPN).", aliases=("tls.handshake.extensions_alpn_str",))
@@ -270,28 +267,28 @@ def server_alpn_protocol(session):
 @session_field("text", "JA3 before hashing: version, ciphers, extensions, groups, point formats, without GREASE.",
                aliases=("tls.handshake.ja3_full",))  # fmt: skip
 def ja3_str(session):
-    return derived.ja3_str(session)
+    return derived.ja3_str(texts_of(session), _client(session), _server(session), is_whole(client_side(session)))
 
 
 @session_field("text", "JA3, fingerprint of the client: an MD5 in hexadecimal.", aliases=("tls.handshake.ja3",))
 def ja3_hash(session):
-    return derived.ja3_hash(session)
+    return derived.ja3_hash(texts_of(session), _client(session), _server(session), is_whole(client_side(session)))
 
 
 @session_field("text", "JA3S before hashing: version, cipher, extensions.", aliases=("tls.handshake.ja3s_full",))
 def ja3s_str(session):
-    return derived.ja3s_str(session)
+    return derived.ja3s_str(texts_of(session), _client(session), _server(session), is_whole(server_side(session)))
 
 
 @session_field("text", "JA3S, fingerprint of the server's answer: an MD5 in hexadecimal.", aliases=("tls.handshake.ja3s",))
 def ja3s_hash(session):
-    return derived.ja3s_hash(session)
+    return derived.ja3s_hash(texts_of(session), _client(session), _server(session), is_whole(server_side(session)))
 
 
 @session_field("text", "JA4, fingerprint of the client that does not depend on the order of its extensions.",
                aliases=("tls.handshake.ja4",))  # fmt: skip
 def ja4(session):
-    return derived.ja4(session)
+    return derived.ja4(texts_of(session), _client(session), _server(session), is_whole(client_side(session)), np.int64(116))  # 't'
 
 
 # ------------------------------------------------------------------------------------------------- the rest of the story

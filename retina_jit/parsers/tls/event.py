@@ -39,6 +39,9 @@ HELLOS = np.dtype(
 )
 """Both hellos; for TLS and QUIC."""
 
+FINGERPRINTS = np.dtype([("ja3_hash", "S32"), ("ja3s_hash", "S32"), ("ja4", "S40")])
+"""Empty without the hello."""
+
 RECORD = np.dtype(
     [
         *HELLOS.descr,
@@ -51,9 +54,7 @@ RECORD = np.dtype(
         ("client_certificates", "i8"),
         ("server_key_exchange", "i8"),
         ("client_key_exchange", "i8"),
-        ("ja3_hash", "S32"),  # empty without the hello
-        ("ja3s_hash", "S32"),
-        ("ja4", "S40"),
+        *FINGERPRINTS.descr,
     ]
 )
 assert RECORD.itemsize % 8 == 0
@@ -63,7 +64,7 @@ RETRIED, RESUMED, CLIENT_CHANGED, SERVER_CHANGED, TICKET, CERTIFICATE_REQUESTED,
 
 HELLOS_AT, RECORD_AT = memory.at(HELLOS), memory.at(RECORD)
 _SIZE = HELLOS.itemsize
-_ALERTS, _JA3, _JA3S, _JA4 = (RECORD.fields[name][1] for name in ("alerts", "ja3_hash", "ja3s_hash", "ja4"))  # type: ignore[index]
+_ALERTS, _FINGERPRINTS = (RECORD.fields[name][1] for name in ("alerts", "ja3_hash"))  # type: ignore[index]
 
 
 @leaf
@@ -162,6 +163,14 @@ def _put_text(target, room, span):
     copy(target, span[0], min(span[1], room))
 
 
+@kernel
+def put_fingerprints(texts, client, server, client_is_whole, server_is_whole, transport, target):
+    """Write JA3, JA3S and JA4 to a FINGERPRINTS record; `transport` is the first letter of JA4."""
+    _put_text(target, 32, derived.ja3_hash(texts, client, server, client_is_whole))
+    _put_text(target + 32, 32, derived.ja3s_hash(texts, client, server, server_is_whole))
+    _put_text(target + 64, 40, derived.ja4(texts, client, server, client_is_whole, transport))
+
+
 @entry
 def project(context):
     """Write a TLS session to an event."""
@@ -191,7 +200,13 @@ def project(context):
     r.client_certificates = put_bytes(context, client.buffer + np.int64(client.chain_at), np.int64(client.chain_len))
     r.server_key_exchange = put_bytes(context, server.buffer + np.int64(server.key_at), np.int64(server.key_len))
     r.client_key_exchange = put_bytes(context, client.buffer + np.int64(client.key_at), np.int64(client.key_len))
-    _put_text(out + _JA3, 32, derived.ja3_hash(session))
-    _put_text(out + _JA3S, 32, derived.ja3s_hash(session))
-    _put_text(out + _JA4, 40, derived.ja4(session))
+    put_fingerprints(
+        state.texts_of(session),
+        state.hello_of(state.client_side(session)),
+        state.hello_of(state.server_side(session)),
+        state.is_whole(state.client_side(session)),
+        state.is_whole(state.server_side(session)),
+        np.int64(116),  # 't'
+        out + _FINGERPRINTS,
+    )
     return 0

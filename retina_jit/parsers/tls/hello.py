@@ -17,6 +17,7 @@ from retina_jit.parsers.wire import has, part, u8, u16, u64
 SERVER_NAME, SUPPORTED_GROUPS, EC_POINT_FORMATS, SIGNATURE_ALGORITHMS, ALPN = 0, 10, 11, 13, 16
 SESSION_TICKET, PRE_SHARED_KEY, EARLY_DATA, SUPPORTED_VERSIONS, COOKIE, KEY_SHARE = 35, 41, 42, 43, 44, 51
 DRAFT_KEY_SHARE = 40
+ENCRYPTED_CLIENT_HELLO = 0xFE0D
 
 SESSION_ID = 34  # where its length stands: after version and random, in both hellos
 SHORTEST = 34
@@ -216,6 +217,24 @@ def extension_type(block, n):
             return 0
         at += 4 + u16(block, at + 2)
     return u16(block, at) if has(block, at, 4) else 0
+
+
+@kernel
+def list_in(block, kind):
+    """The list with a two-byte length that is the content of an extension."""
+    return vector16(find(block, kind), 0)
+
+
+@leaf
+def element16(numbers, n):
+    """The `n`-th of a list of two-byte numbers; how many for n = -1."""
+    return numbers[1] >> 1 if n < 0 else number16(numbers, n)
+
+
+@kernel
+def type_in(block, n):
+    """Type of the `n`-th extension of a block; how many for n = -1."""
+    return count_extensions(block) if n < 0 else extension_type(block, n)
 
 
 @leaf

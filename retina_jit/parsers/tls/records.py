@@ -14,7 +14,7 @@ import numpy as np
 from retina_jit import memory
 from retina_jit.jit import kernel, leaf
 from retina_jit.parsers.session.contract import NOT_OURS, READY, STOP
-from retina_jit.parsers.tls import ssl2
+from retina_jit.parsers.tls import derived, ssl2
 from retina_jit.parsers.tls.messages import (
     CLIENT_HELLO,
     SERVER_HELLO,
@@ -35,6 +35,7 @@ from retina_jit.parsers.tls.state import (
     has_session,
     is_complete,
     side_of,
+    texts_of,
 )
 from retina_jit.parsers.wire import u8, u32
 from retina_jit.state import arena as pool
@@ -256,7 +257,5 @@ def free(state, arena):
         s.hello_len = 0
         s.chain_len = 0
         s.key_len = 0
-    pool.release(arena, row.derived, np.int64(row.derived_len))
-    row.derived = 0
-    row.made = 0
+    derived.release(texts_of(state), arena)
     row.delivered = 1

@@ -26,6 +26,7 @@ from retina_jit import memory
 from retina_jit.jit import kernel, leaf
 from retina_jit.memory import load32, store32
 from retina_jit.parsers.tls import hello
+from retina_jit.parsers.tls.derived import TEXTS, TEXTS_AT
 
 PATIENCE = 32 << 10
 
@@ -70,11 +71,7 @@ STATE = np.dtype(
         ("side0", SIDE),  # from the originator
         ("side1", SIDE),
         ("arena", "i8"),
-        ("derived", "i8"),  # arena block with text made on demand, see retina_jit.parsers.tls.derived
-        ("derived_len", "i4"),
-        ("ja3_len", "i4"),
-        ("ja3s_len", "i4"),
-        ("made", "u4"),
+        ("texts", TEXTS),  # text made on demand
         ("alerts", "u4", MAX_ALERTS),  # direction << 16 | level << 8 | description
         ("alert_count", "u1"),
         ("client", "u1"),  # direction of the client
@@ -86,7 +83,7 @@ STATE = np.dtype(
 assert STATE.itemsize <= 256
 SIDE_AT, STATE_AT = memory.at(SIDE), memory.at(STATE)
 _SIDE = SIDE.itemsize
-_ALERTS = STATE.fields["alerts"][1]  # type: ignore[index]
+_ALERTS, _TEXTS = STATE.fields["alerts"][1], STATE.fields["texts"][1]  # type: ignore[index]
 
 
 @leaf
@@ -114,6 +111,20 @@ def hello_of(side):
     if s.hello_len == 0:
         return (0, 0)
     return (s.buffer + np.int64(s.hello_at), np.int64(s.hello_len))
+
+
+@leaf
+def is_whole(side):
+    """Whether the hello of a side has a fingerprint: it is all there, and not in the format of SSL 2.0."""
+    return SIDE_AT(side).flags & (OLD_HELLO | CUT) == 0
+
+
+@leaf
+def texts_of(state):
+    """Address of the TEXTS of a session, ready for `derived`."""
+    texts = state + _TEXTS
+    TEXTS_AT(texts).arena = STATE_AT(state).arena
+    return texts
 
 
 @kernel

@@ -1,0 +1,1 @@
+"""QUIC: versions, packets, keys of Initial packets, frames, CRYPTO streams."""
