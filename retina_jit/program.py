@@ -13,6 +13,7 @@ import numpy as np
 from retina_jit import jit, memory
 from retina_jit.datatypes.base import DataType
 from retina_jit.datatypes.sessions import Listed, items_of, kind_of
+from retina_jit.delivery.columns import units as column_units
 from retina_jit.delivery.event import EVENT
 from retina_jit.errors import SubscriptionError
 from retina_jit.filters import FilterSpec, compile_filters
@@ -87,7 +88,10 @@ class Program:
         units = [*PIPELINE, f"{self.loop}:run", f"{self.loop}:finish", *FIREWALLS.values(), *WALKERS, *self.plan.units.values()]
         units += [project_unit(s, t) for s in self.subscriptions for t in s.types]
         for s in self.subscriptions:
-            units += s.sink.units(s.types) if s.deliver == "sink" else []
+            if s.deliver == "sink":
+                units += s.sink.units(s.types)
+            elif s.deliver == "batch":
+                units += [u for t in s.types for u in column_units(t)]
         units += [i.PROJECT for n, s in enumerate(self.subscriptions) for t in s.types for i in self._items(n, t)]
         for p in self.needed:
             units += [f"{p.module}:{entry}" for entry in ("probe", "parse", "finish", "release")]

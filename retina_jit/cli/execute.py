@@ -93,10 +93,7 @@ def log(types: tuple[str, ...], filter_text: str, format_: str, output: str, opt
         try:
             for spec in types:
                 s = named(spec.split(","), filter_text, _nothing, "each")
-                if format_ == "csv":
-                    s.callback = sink.callback(s.types)
-                else:
-                    s.deliver, s.sink = "sink", sink
+                s.deliver, s.sink = "sink", sink
                 subscriptions.append(s)
             result = _run(subscriptions, options, sink.flush)
         finally:

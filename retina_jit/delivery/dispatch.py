@@ -196,7 +196,7 @@ class Dispatcher:
     def _batch(self, n: int, buffer: bytes, places: np.ndarray[Any, Any]) -> None:
         s = self._subscriptions[n]
         try:
-            s.callback(*[Columns(t, buffer, places, o) for t, o in zip(s.types, self._offsets[n], strict=True)])
+            s.callback(*[Columns(t, buffer, places, places + o) for t, o in zip(s.types, self._offsets[n], strict=True)])
         except Exception as error:  # noqa: BLE001 - whatever a user's callback raises
             self._failed(n, error)
 

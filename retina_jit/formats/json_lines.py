@@ -60,7 +60,7 @@ def _copy(out, source, length):
 
 
 @kernel
-def _load(place, width, big):
+def load_number(place, width, big):
     """An unsigned number of 1, 2, 4 or 8 bytes."""
     if width == 1:
         return load8(place)
@@ -96,7 +96,7 @@ def _entry(out, names, n):
 
 
 @kernel
-def _name(out, limit, names, value):
+def put_name(out, limit, names, value):
     """Write the name of a number, in quotes."""
     t = NAMES_AT(names)
     if 3 * t.longest + ROOM > limit - out:
@@ -130,7 +130,7 @@ def _list(out, limit, place, length, op):
             if at + o.a > length:
                 out -= 1 if at else 0
                 break
-            size = _load(place + at, o.a + 0, 1)
+            size = load_number(place + at, o.a + 0, 1)
             at += o.a
             out = put_string(out, limit - ROOM, place + at, min(size, length - at), o.encoding)
             at += size
@@ -138,10 +138,10 @@ def _list(out, limit, place, length, op):
             out -= 1 if at else 0
             break
         elif code == NUMBERS:
-            out = number.unsigned(out, _load(place + at, width, o.a))
+            out = number.unsigned(out, load_number(place + at, width, o.a))
             at += width
         else:
-            out = _name(out, limit, o.b, _load(place + at, width, o.a))
+            out = put_name(out, limit, o.b, load_number(place + at, width, o.a))
             at += width
         if out == 0 or limit - out < ROOM:
             return 0
@@ -150,7 +150,7 @@ def _list(out, limit, place, length, op):
 
 
 @kernel
-def _objects(out, limit, place, count, op, event, run):
+def put_objects(out, limit, place, count, op, event, run):
     """Write a list of objects, each by the program of its own."""
     o = OP_AT(op)
     steps, size = o.b >> 32, o.b & 0xFFFFFFFF
@@ -182,7 +182,7 @@ def _variable(out, limit, event, word, op, run):
         start = min(o.a, length)
         return put_hex(out, limit, place + start, max(min(o.b, length) - start, 0))
     if code == OBJECTS:
-        return _objects(out, limit, place, length // (o.b & 0xFFFFFFFF), op, event, run)
+        return put_objects(out, limit, place, length // (o.b & 0xFFFFFFFF), op, event, run)
     return _list(out, limit, place, length, op)
 
 
@@ -207,7 +207,7 @@ def run(ops, count, base, event, out, limit, own):
         if o.key_len + ROOM + 8 > limit - out:
             return 0
         out = _copy(out, o.key, o.key_len)
-        if o.null_width and _load(base + o.null_offset, o.null_width + 0, 0) & o.null_mask == 0:
+        if o.null_width and load_number(base + o.null_offset, o.null_width + 0, 0) & o.null_mask == 0:
             store32(out, 0x6C6C756E)  # null
             out += 4
             n += o.skip
@@ -217,9 +217,9 @@ def run(ops, count, base, event, out, limit, own):
         if code >= TEXT:
             out = _variable(out, limit, event, load64(place), op, own)
         elif code == NUMBER:
-            out = number.unsigned(out, _load(place, o.width + 0, 0))
+            out = number.unsigned(out, load_number(place, o.width + 0, 0))
         elif code == SIGNED:
-            value = _load(place, o.width + 0, 0)
+            value = load_number(place, o.width + 0, 0)
             top = 1 << (8 * o.width - 1)
             out = number.signed(out, (value ^ top) - top)
         elif code == ADDRESS:
@@ -232,11 +232,11 @@ def run(ops, count, base, event, out, limit, own):
             store8(out, 34)
             out += 1
         elif code == NAME:
-            out = _name(out, limit, o.a, _load(place, o.width + 0, 0))
+            out = put_name(out, limit, o.a, load_number(place, o.width + 0, 0))
         elif code == SECONDS:
             out = number.seconds(out, load64(place) - (load64(base + o.a) if o.a >= 0 else 0))
         elif code == FLAG:
-            if _load(place, o.width + 0, 0) & o.a:
+            if load_number(place, o.width + 0, 0) & o.a:
                 store32(out, 0x65757274)  # true
                 out += 4
             else:
@@ -248,8 +248,8 @@ def run(ops, count, base, event, out, limit, own):
         elif code == CUSTOM:
             out = call4(o.a, place, event, out, limit)
         elif code == ARRAY:
-            used = _load(base + (o.c >> 8), o.c & 0xFF, 0)
-            out = _objects(out, limit, place, used, op, event, own)
+            used = load_number(base + (o.c >> 8), o.c & 0xFF, 0)
+            out = put_objects(out, limit, place, used, op, event, own)
         if out == 0:
             return 0
     return out

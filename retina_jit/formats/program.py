@@ -34,7 +34,7 @@ OP = np.dtype(
 
 # OP.code. From TEXT on the field is a packed word.
 LITERAL, OBJECT, NUMBER, SIGNED, SECONDS, FLAG, NAME, ADDRESS, FIXED, CUSTOM, ARRAY = range(11)
-"""SECONDS a: offset of the beginning, -1: none. FLAG a: bits. NAME a: NAMES. ADDRESS a, b: offsets of the low half and of
+"""OBJECT b: how many cells its columns take in a table. SECONDS a: offset of the beginning, -1: none. FLAG a: bits. NAME a: NAMES. ADDRESS a, b: offsets of the low half and of
 the version. FIXED a: width. CUSTOM a: entry. ARRAY a: program, b: steps << 32 | size of an item, c: offset << 8 | width of
 the count."""
 TEXT, BYTES, TEXTS, NUMBERS, NAME_LIST, OBJECTS = range(16, 22)
@@ -66,7 +66,7 @@ class Pool:
     def __init__(self) -> None:
         self._kept: list[np.ndarray[Any, Any]] = []
         self._known: dict[bytes, int] = {}
-        self._names: dict[int, int] = {}
+        self._names: dict[tuple[int, Quote], int] = {}
 
     def array(self, data: np.ndarray[Any, Any]) -> int:
         """Keep an array; returns its address."""
@@ -81,9 +81,10 @@ class Pool:
 
     def names(self, names: Any, quote: Quote) -> int:
         """Keep a table of names (`retina_jit.datatypes.column.Names`) in the form that kernels read; returns its address."""
-        if id(names) not in self._names:
-            self._names[id(names)] = self._lay_out(names, quote)
-        return self._names[id(names)]
+        key = id(names), quote
+        if key not in self._names:
+            self._names[key] = self._lay_out(names, quote)
+        return self._names[key]
 
     def _lay_out(self, names: Any, quote: Quote) -> int:
         count = max(names.names, default=-1) + 1

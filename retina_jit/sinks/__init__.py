@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from retina_jit.sinks.json_lines import JsonLines
-from retina_jit.sinks.text import Csv
+from retina_jit.sinks.lines import Csv, JsonLines
 
 FORMATS: dict[str, Callable[[BinaryIO], Any]] = {"jsonl": JsonLines, "csv": Csv}
 """Format -> what writes it to an open file."""

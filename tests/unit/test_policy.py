@@ -50,7 +50,7 @@ LAYERS: dict[str, set[str]] = {
     "ingest": BASE | {"state", "parsers"},
     "filters": BASE | {"state", "parsers"},
     "pipeline": BASE | {"state", "parsers", "ingest", "delivery"},
-    "delivery": BASE | {"state", "pipeline", "datatypes", "subscription"},
+    "delivery": BASE | {"state", "pipeline", "datatypes", "formats", "subscription"},
     "datatypes": BASE | {"state", "parsers", "delivery", "pipeline", "formats"},
     "subscription": {"errors", "datatypes"},
     "config": {"errors", "parsers", "pipeline"},
