@@ -42,7 +42,7 @@ def _burst(rows, first, below, spread):
         row.dst_lo = 0xC6120001
         row.src_port = 1024 + (which & 0x7FFF)
         row.dst_port = 443
-        set_key(row, 77)
+        set_key(row, 77, 0)
 
 
 @entry

@@ -1,16 +1,20 @@
-"""Configuration: one TOML file, Retina's keys and defaults where they mean something here, plus ours."""
+"""Configuration: one TOML file with Retina's keys and defaults, and ours. `retina-jit config` prints what is in effect."""
 
 from __future__ import annotations
 
 import difflib
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from retina_jit.config_network import MempoolConfig, OfflineConfig, OnlineConfig
 from retina_jit.errors import ConfigError
 from retina_jit.parsers.packet.tunnels import KINDS
 from retina_jit.pipeline.layout import MOST_PIECES
+
+MOST_LISTED = 3 << 20
 
 
 class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -19,7 +23,11 @@ class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     Attributes
     ----------
     max_connections : int
-        Connections in one worker's table; further ones are refused and counted.
+        Connections in one worker's table.
+    table_full : {"refuse", "evict"}
+        When it is full: refuse further connections, or end those whose timeout is nearest. Counted either way.
+    max_half_open : int
+        TCP attempts that may wait for an answer once the table is half full; the oldest one goes for another.
     max_out_of_order : int
         Early TCP segments held per connection.
     tcp_establish_timeout, tcp_inactivity_timeout, udp_inactivity_timeout : int [ms]
@@ -34,15 +42,23 @@ class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         IP datagrams that wait at a time; the oldest makes room for another. 0: fragments are not put together.
     midstream : bool
         Track TCP connections whose SYN was not seen.
+    init_synack, init_fin, init_rst, init_data : bool
+        Retina's names for the same, by what the first segment is; any of them switches `midstream` on.
     max_sessions : int
         Sessions kept per connection for callbacks at its end; further ones are left out of lists and counted.
     probe_datagrams, probe_bytes : int
         UDP: how many datagrams, and of how many bytes together, are kept while no session protocol is sure of them.
+    vlan_in_key : bool
+        Whether the same five-tuple in two VLANs (the outermost tag) is two connections.
+    packet_list_bytes : int
+        Bytes of packets that a packet list keeps of one connection; further packets are counted and left out.
     memory : int [MiB]
         Cap of the byte pool: held segments, parser states and buffers.
     """
 
     max_connections: int = 10_000_000
+    table_full: str = "refuse"
+    max_half_open: int = 1 << 20
     max_out_of_order: int = 100
     tcp_establish_timeout: int = 5000
     tcp_inactivity_timeout: int = 300_000
@@ -52,9 +68,15 @@ class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     fragment_timeout: int = 30_000
     max_datagrams: int = 4096
     midstream: bool = False
+    init_synack: bool = False
+    init_fin: bool = False
+    init_rst: bool = False
+    init_data: bool = False
     max_sessions: int = 1000
     probe_datagrams: int = 4
     probe_bytes: int = 4096
+    vlan_in_key: bool = False
+    packet_list_bytes: int = 1 << 20
     memory: int = 4096
 
 
@@ -83,12 +105,25 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     decap : tuple of str
         Tunnels to look into: names of `retina_jit.parsers.packet.tunnels.KINDS`, or "all". What is inside is tracked
         beside the packet that carries it.
+    main_core, nb_memory_channels, suppress_dpdk_output, mempool, online
+        Capturing from a network card, see `retina_jit.config_network`.
+    offline : OfflineConfig, optional
+        The capture to read; not together with `online`.
+    filter : str, optional
+        In Retina's files and without effect, there and here.
     """
 
     conntrack: ConntrackConfig = ConntrackConfig()
     protocols: tuple[str, ...] = ()
     decap: tuple[str, ...] = ()
     delivery: DeliveryConfig = DeliveryConfig()
+    main_core: int = 0
+    nb_memory_channels: int = 1
+    suppress_dpdk_output: bool = True
+    filter: str | None = None
+    mempool: MempoolConfig = MempoolConfig()
+    offline: OfflineConfig | None = None
+    online: OnlineConfig | None = None
 
     def check(self) -> RuntimeConfig:
         """Refuse values that cannot work.
@@ -100,18 +135,30 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         """
         for name in ConntrackConfig.__struct_fields__:
             value = getattr(self.conntrack, name)
-            if not isinstance(value, bool) and value <= 0 and name != "max_datagrams":
+            if isinstance(value, int) and not isinstance(value, bool) and value <= 0 and name != "max_datagrams":
                 raise ConfigError(f"conntrack.{name} = {value}: must be positive")
+        if self.conntrack.table_full not in ("refuse", "evict"):
+            raise ConfigError(f"conntrack.table_full = {self.conntrack.table_full!r}: must be 'refuse' or 'evict'")
         if self.conntrack.max_connections >= 1 << 31:
             raise ConfigError("conntrack.max_connections: at most 2147483647")
         if self.conntrack.probe_datagrams > MOST_PIECES:
             raise ConfigError(f"conntrack.probe_datagrams = {self.conntrack.probe_datagrams}: at most {MOST_PIECES}")
+        if self.conntrack.packet_list_bytes > MOST_LISTED:
+            raise ConfigError(f"conntrack.packet_list_bytes = {self.conntrack.packet_list_bytes}: at most {MOST_LISTED}, for a list is one event")
         if self.delivery.on_error not in ("stop", "continue"):
             raise ConfigError(f"delivery.on_error = {self.delivery.on_error!r}: must be 'stop' or 'continue'")
         if self.delivery.ring < 8:
             raise ConfigError(f"delivery.ring = {self.delivery.ring}: at least 8 MiB, two of the longest events")
+        if self.online is not None and self.offline is not None:
+            raise ConfigError("[online] and [offline]: one of them, for there is one source of packets")
         self.tunnels()
         return self
+
+    @property
+    def midstream(self) -> bool:
+        """Whether TCP connections are tracked whose SYN was not seen."""
+        c = self.conntrack
+        return c.midstream or c.init_synack or c.init_fin or c.init_rst or c.init_data
 
     def tunnels(self) -> int:
         """Return the kinds of tunnels to look into, a bit each."""
@@ -144,9 +191,56 @@ def load_config(path: str | Path) -> RuntimeConfig:
     except tomllib.TOMLDecodeError as fault:
         raise ConfigError(f"{path}: {fault}") from fault
     except msgspec.ValidationError as fault:
-        message = str(fault)
-        known = [*ConntrackConfig.__struct_fields__, *DeliveryConfig.__struct_fields__, *RuntimeConfig.__struct_fields__]
-        if "unknown field" in message:
-            near = difflib.get_close_matches(message.split("`")[1], known, 1, 0.5)
-            message += f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{path}: {message}") from fault
+        raise ConfigError(f"{path}: {_explained(str(fault), content)}") from fault
+
+
+def _explained(message: str, content: Any) -> str:
+    """Name the key, and the nearest one that is known."""
+    what, _, where = message.partition(" - at `$")
+    section = where.rstrip("`").lstrip(".")
+    if "unknown field" in what:
+        key = what.split("`")[1]
+        known = _fields(section)
+        near = difflib.get_close_matches(key, known, 1, 0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+        return f"unknown key {f'{section}.' if section else ''}{key}{hint}"
+    return f"{section}: {what}" if section else what
+
+
+def _fields(section: str) -> list[str]:
+    """Return the keys of a section, written a.b[0].c as msgspec does."""
+    found: Any = RuntimeConfig
+    for name in filter(None, section.split(".")):
+        kind = msgspec.structs.fields(found)
+        found = next(f.type for f in kind if f.name == name.partition("[")[0])
+        # Out of `X | None` and `tuple[X, ...]`.
+        while not (isinstance(found, type) and issubclass(found, msgspec.Struct)):
+            found = next(a for a in found.__args__ if a is not type(None) and a is not Ellipsis)
+    return list(found.__struct_fields__)
+
+
+def to_toml(config: msgspec.Struct, section: str = "") -> str:
+    """Return a configuration as TOML, all defaults written out; what is absent stands in comments."""
+    lines, tables = [], []
+    for name in config.__struct_fields__:
+        value = getattr(config, name)
+        path = f"{section}.{name}" if section else name
+        if isinstance(value, msgspec.Struct):
+            tables.append(f"\n[{path}]\n{to_toml(value, path)}")
+        elif isinstance(value, tuple) and value and isinstance(value[0], msgspec.Struct):
+            tables += [f"\n[[{path}]]\n{to_toml(item, path)}" for item in value]
+        elif value is None:
+            lines.append(f"# {name}: none")
+        else:
+            lines.append(f"{name} = {_toml_value(value)}")
+    return "".join(f"{line}\n" for line in lines) + "".join(tables)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, str):
+        return msgspec.json.encode(value).decode()  # JSON's escapes are TOML's
+    return str(value)

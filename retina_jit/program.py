@@ -33,6 +33,10 @@ FIREWALLS = {
     "terminate": "retina_jit.pipeline.ending:terminate",
     "spread_rows": "retina_jit.pipeline.spread:spread",
     "sweep_fragments": "retina_jit.pipeline.spread:sweep",
+    "update_parts": "retina_jit.pipeline.parts:update",
+    "note_first": "retina_jit.pipeline.parts:note_first",
+    "release_parts": "retina_jit.pipeline.parts:release",
+    "make_room": "retina_jit.pipeline.expiry:make_room",
 }
 """Entries of the pipeline that it calls by address: WORKER field -> entry."""
 
@@ -54,10 +58,10 @@ class Program:
     subscriptions : list of Subscription
     offsets : list of list of int
         Where each data type's record stands in an event of each subscription.
-    track : bool
-        Whether any subscription needs the per-connection counters.
     tunnels : int
         Kinds of tunnels that are looked into, a bit each.
+    parts : int
+        What is kept per connection, a bit each (see `retina_jit.state.parts`).
 
     Raises
     ------
@@ -74,7 +78,9 @@ class Program:
         self.sessions = {p.name: p for p in protocols().values() if p.level == "session"}
         self._check_meeting()
         self.needed = [p for p in self.sessions.values() if p.name in self._services()]
-        self.track = any(t.TRACK for s in subscriptions for t in s.types)
+        self.parts = 0
+        for s in subscriptions:
+            self.parts |= _parts(s)
         self.offsets = [_offsets(s) for s in subscriptions]
         jit.ensure(self.units(), progress)
         self._lay_out()
@@ -100,7 +106,7 @@ class Program:
     @cached_property
     def loop(self) -> str:
         """Module of the endless kernel: a program that wants nothing but frames has one of its own."""
-        only_frames = len(self.plan.direct) == len(self.plan.owners) and not self.needed and not self.track
+        only_frames = len(self.plan.direct) == len(self.plan.owners) and not self.needed and not self.parts
         only_frames = only_frames and all(t.ROW_VIEW is not None for s in self.subscriptions for t in s.types)
         if not only_frames or self.tunnels or "packet" not in self.plan.units:
             return LOOP
@@ -128,7 +134,7 @@ class Program:
             r["filter_services"] = self._mask(asked)
             r["type_services"] = self._mask(self._types_services(owner))
             r["must_services"] = self._mask(s.must_services)
-            r["track"] = any(t.TRACK for t in s.types)
+            r["track"] = _parts(s)
             r["types"] = len(s.types)
             r["size"] = sum(t.RECORD.itemsize for t in s.types)
             text = np.frombuffer(s.filter.encode() or b"\0", np.uint8)
@@ -151,6 +157,9 @@ class Program:
         self.services = self.service_region.array(SERVICE, self.service_count)
         for p in self.needed:
             _describe_service(self.services[p.number], p)
+            name = np.frombuffer(p.name.encode(), np.uint8)
+            self._texts.append(name)
+            self.services[p.number]["name"], self.services[p.number]["name_len"] = name.ctypes.data, len(name)
         self.tables = np.array([t.ctypes.data for t in self.plan.tables] or [0], np.int64)
         self.stages = {name: jit.address(self.plan.units[name]) if name in self.plan.units else 0 for name in STAGES}
 
@@ -233,6 +242,13 @@ def project_unit(s: Subscription, t: type[DataType]) -> str:
     """Return the entry that writes a data type for a subscription; a compiled callback borrows instead of copying."""
     borrows = s.deliver == "jit" and t.PROJECT_IN_PLACE and not (t.LEVEL == "session" and s.level in AT_END)
     return t.PROJECT_IN_PLACE if borrows else t.PROJECT
+
+
+def _parts(s: Subscription) -> int:
+    found = 0
+    for t in s.types:
+        found |= t.TRACK
+    return found
 
 
 def _describe_service(record: Any, protocol: Protocol) -> None:

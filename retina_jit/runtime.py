@@ -57,6 +57,16 @@ class Result:
         """Where each frame ended; sums up to the frames read."""
         return {name: self.counters[name] for name in stats.LEDGER}
 
+    @property
+    def payload(self) -> dict[str, int]:
+        """Where each byte of payload of tracked packets ended."""
+        return {name: self.counters[name] for name in stats.PAYLOAD}
+
+    @property
+    def capture_loss(self) -> float | None:
+        """Share of acknowledgements of data that the capture has not seen; None without any (needs ConnRecord)."""
+        return stats.capture_loss(self.counters)
+
 
 Tick = Callable[[Worker], None]
 

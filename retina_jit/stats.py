@@ -41,6 +41,8 @@ COUNTERS = (
     "ended_closed",  # by FIN or RST
     "ended_reused",  # by a new connection on the same five-tuple
     "ended_expired",
+    "ended_evicted",  # to make room in a full table (conntrack.table_full = "evict")
+    "ended_half_open",  # unanswered attempts that made room for others
     "ended_drained",  # at the end of the input
     "sessions",
     "sessions_kept",  # for the end of their connection, once for each shape in which they are wanted
@@ -52,21 +54,38 @@ COUNTERS = (
     "segments_old",  # retransmissions, nothing new in them
     "overlap",
     "overlap_inconsistent",
+    "payload_held",  # bytes held out of order now; none at the end
+    "payload_parsed",  # bytes of payload given to a parser
+    "payload_unparsed",  # ... of connections that no parser looks at, or not any more
+    "payload_old",  # ... that had been passed on or were held already: the first copy counts
+    "payload_dropped",  # ... held, and then not wanted any more or out of any window
+    "payload_cut",  # ... that the capture does not have
+    "rst_ignored",  # RST segments that their receiver would not believe
+    "acks",  # acknowledgements that go on, of connections whose bytes are followed
+    "acks_unseen",  # ... beyond all that was seen: lost by the capture
     "holes",  # gaps in a stream that were given up
     "hole_bytes",
     "held_refused",  # early segments that a cap did not allow to keep
     "parser_refused",  # connections not parsed because the byte pool is used up
-    "payload_cut",  # payload bytes that the capture does not have
     "probe_given_up",  # connections of which no session protocol was sure in time
     "wrong_guesses",  # session protocols that said "not mine" after they had been sure
     "groups_full",
+    "left_out",  # packets and pauses that a list of a connection had no room for
 )
+PAYLOAD = ("payload_parsed", "payload_unparsed", "payload_old", "payload_dropped", "payload_held", "payload_cut")
+"""Where each byte of payload of tracked packets ends."""
+
 INDEX = {name: n for n, name in enumerate(COUNTERS)}
 
 
 def snapshot(counters: np.ndarray[Any, Any]) -> dict[str, int]:
     """Return the counters by name."""
     return {name: int(counters[n]) for n, name in enumerate(COUNTERS)}
+
+
+def capture_loss(counters: dict[str, int]) -> float | None:
+    """Return the share of acknowledgements that went beyond what was seen: an estimate of what the capture has lost."""
+    return counters["acks_unseen"] / counters["acks"] if counters["acks"] else None
 
 
 def merge(parts: list[dict[str, int]]) -> dict[str, int]:

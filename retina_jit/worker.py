@@ -22,7 +22,8 @@ from retina_jit.pipeline.layout import MOST_GROUPS, MOST_ROWS, NOTE, WORKER
 from retina_jit.program import FIREWALLS, Program
 from retina_jit.state.arena import ARENA
 from retina_jit.state.fragments import DATAGRAM, FRAGMENTS
-from retina_jit.state.layout import CONNECTION, INPUT, PACKET, TRACK
+from retina_jit.state.layout import CONNECTION, INPUT, PACKET
+from retina_jit.state.parts import PART_LINK, write_offsets
 from retina_jit.state.table import TABLE
 from retina_jit.state.timers import BLOCK, PER_BLOCK, SLOTS, TIMERS
 from retina_jit.status import Status
@@ -133,8 +134,10 @@ class Worker:
         table["spare"] = self._reserve(8 * slots).advise_huge().address
         table["mask"], table["most_slots"] = FIRST_SLOTS - 1, slots
         table["pool"], table["most"] = self._reserve(CONNECTION.itemsize * most).advise_huge().address, most
-        if self.program.track:
-            table["track"], table["track_size"] = self._reserve(TRACK.itemsize * most).advise_huge().address, TRACK.itemsize
+        w["parts"], w["most_listed"] = self.program.parts, c.packet_list_bytes
+        w["link"] = self._reserve(PART_LINK.itemsize).address
+        if size := write_offsets(w, self.program.parts):
+            table["track"], table["track_size"] = self._reserve(size * most).advise_huge().address, size
         self.table = table
         timers_region = self._reserve(TIMERS.itemsize)
         timers = timers_region.array(TIMERS, 1)[0]
@@ -155,8 +158,11 @@ class Worker:
         for key in ("tcp_inactivity", "udp_inactivity", "tcp_establish", "tcp_close"):
             w[key] = getattr(c, f"{key}_timeout") * MS
         self._lay_out_fragments()
+        w["vlan_mask"] = 0xFFF if c.vlan_in_key else 0
+        w["evict"], w["most_half_open"] = c.table_full == "evict", min(c.max_half_open, most)
+        w["half_open"] = self._reserve(8 * int(w["most_half_open"])).address
         w["decap"] = self.config.tunnels()
-        w["midstream"], w["most_held"] = c.midstream, c.max_out_of_order
+        w["midstream"], w["most_held"] = self.config.midstream, c.max_out_of_order
         w["most_sessions"] = c.max_sessions
         if self.program.notes:
             w["notes"] = self._reserve(NOTE.itemsize * most).address

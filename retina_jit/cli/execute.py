@@ -15,7 +15,7 @@ import msgspec
 
 from retina_jit.cli import report
 from retina_jit.cli.main import CUT, INTERRUPTED, OK
-from retina_jit.config import RuntimeConfig, load_config
+from retina_jit.config import RuntimeConfig, load_config, to_toml
 from retina_jit.errors import ConfigError
 from retina_jit.parsers.user import load_protocol
 from retina_jit.runtime import Result, Runtime
@@ -51,12 +51,21 @@ class Options:
         for file in self.runtime_config().protocols:
             load_protocol(file)
 
+    def sources(self) -> tuple[str, ...]:
+        """Return the captures to read: those of the command line, else the configuration's."""
+        if self.files or not self.config:
+            return self.files
+        config = load_config(self.config)
+        if config.online is not None:
+            raise ConfigError(f"{self.config}: [online]: capturing from a network card is not available yet; name a capture with -r FILE")
+        return (config.offline.pcap,) if config.offline is not None else ()
+
     def check(self) -> None:
         """Refuse what this version cannot do; say what it does not."""
         self.load_protocols()
         if self.interface:
             raise ConfigError("-i: capturing from an interface is not available yet; pipe a capture in: tcpdump -i IFACE -w - | retina-jit ... -r -")
-        if not self.files:
+        if not self.sources():
             raise ConfigError("no input: name a capture with -r FILE (- for standard input)")
         if self.jobs > 1 and not self.quiet:
             click.echo("retina-jit: -j: one worker is used yet", err=True)
@@ -142,6 +151,12 @@ def explain(what: str, types: str, options: Options) -> int:
     return OK
 
 
+def show_config(path: str | None) -> int:
+    """`retina-jit config`."""
+    click.echo(to_toml(load_config(path) if path else RuntimeConfig()), nl=False)
+    return OK
+
+
 def demo() -> int:
     """`retina-jit demo`."""
     sample = importlib.resources.files("retina_jit") / "samples" / "tls.pcap"
@@ -161,7 +176,7 @@ def demo() -> int:
 
 def _run(subscriptions: list[Subscription], options: Options, flush: Callable[[], None] | None = None) -> Result:
     with report.Progress(quiet=options.quiet) as progress:
-        runtime = Runtime(subscriptions, options.files, options.runtime_config(), progress=progress.compiling, tick=progress.reading)
+        runtime = Runtime(subscriptions, options.sources(), options.runtime_config(), progress=progress.compiling, tick=progress.reading)
         try:
             return runtime.run()
         finally:

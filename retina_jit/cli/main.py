@@ -130,6 +130,16 @@ def fields(protocol: str | None, files: tuple[str, ...]) -> None:
 
 
 @main.command()
+@click.option("-c", "path", metavar="FILE", help="Configuration (TOML).")
+@click.pass_context
+def config(ctx: click.Context, path: str | None) -> None:
+    """Print the configuration that is in effect, all defaults written out."""
+    from retina_jit.cli import execute
+
+    ctx.exit(execute.show_config(path))
+
+
+@main.command()
 def doctor() -> None:
     """Say what this machine can do, and how to mend what it cannot."""
     from retina_jit.cli.doctor import check

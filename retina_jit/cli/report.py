@@ -30,7 +30,7 @@ EXPLAINED = {
 }
 NOTABLE = (
     "connections", "sessions", "events", "events_cut", "events_lost", "segments_held", "overlap_inconsistent", "holes",
-    "hole_bytes", "held_refused", "parser_refused", "payload_cut", "groups_full",
+    "hole_bytes", "held_refused", "datagrams", "left_out", "rst_ignored", "acks_unseen", "parser_refused", "payload_cut", "groups_full",
 )  # fmt: skip
 ALWAYS = ("connections", "sessions", "events")
 
@@ -89,7 +89,7 @@ def summary(result: Result, form: str) -> None:
     """Print the ledger and the rates to standard error."""
     c = result.counters
     if form == "json":
-        body = {"seconds": result.seconds, "frames": c["frames"], "bytes": c["bytes"], "ledger": result.ledger, "counters": c, "failed": result.failed, **result.extra}
+        body = {"seconds": result.seconds, "frames": c["frames"], "bytes": c["bytes"], "ledger": result.ledger, "payload": result.payload, "capture_loss": result.capture_loss, "counters": c, "failed": result.failed, **result.extra}
         click.echo(json.dumps(body), err=True)
         return
     frames, seconds = c["frames"], max(result.seconds, 1e-9)

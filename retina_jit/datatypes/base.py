@@ -64,8 +64,8 @@ class DataType(View):
         The record's fields as they stand in a PACKET row, if they all do: compiled callbacks then get the row itself.
     SERVICE : str
         Session protocol whose parser it needs, or empty.
-    TRACK : bool
-        Whether it reads the per-connection counters.
+    TRACK : int
+        Parts of the row beside the connection that it reads, a bit each: see `retina_jit.state.parts`.
     """
 
     __slots__ = ()
@@ -76,7 +76,7 @@ class DataType(View):
     PROJECT_IN_PLACE: ClassVar[str] = ""
     ROW_VIEW: ClassVar[np.dtype[Any] | None] = None
     SERVICE: ClassVar[str] = ""
-    TRACK: ClassVar[bool] = False
+    TRACK: ClassVar[int] = 0
 
 
 def snake(name: str) -> str:

@@ -75,6 +75,18 @@ def segment(w, index, row, side):
 
 
 @leaf
+def update_parts(w, index, row, side):
+    """See `retina_jit.pipeline.parts.update`."""
+    call4(WORKER_AT(w).update_parts, w, index, row, side)
+
+
+@leaf
+def note_first(w, index, row):
+    """See `retina_jit.pipeline.parts.note_first`."""
+    call3(WORKER_AT(w).note_first, w, index, row)
+
+
+@leaf
 def packet_delivery(w, index, row):
     """See `retina_jit.pipeline.sessions.packet_delivery`."""
     call3(WORKER_AT(w).packet_delivery, w, index, row)

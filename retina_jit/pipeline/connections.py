@@ -6,6 +6,7 @@ A connection that nobody wants is kept as an entry that only absorbs its packets
 from __future__ import annotations
 
 from retina_jit.jit import kernel
+from retina_jit.memory import call1
 from retina_jit.pipeline.access import (
     PACKET_AT,
     WORKER_AT,
@@ -14,12 +15,15 @@ from retina_jit.pipeline.access import (
     connection_of,
     counter,
     feed,
+    note_first,
     packet_delivery,
     segment,
     terminate,
+    update_parts,
 )
-from retina_jit.pipeline.expiry import CLOSED, EXPIRED, window
+from retina_jit.pipeline.expiry import CLOSED, EXPIRED, note_attempt, window
 from retina_jit.pipeline.groups import GROUP_AT, group_address
+from retina_jit.pipeline.segments import count_dropped
 from retina_jit.state import reassembly, tcp, timers, track
 from retina_jit.state.layout import (
     DROPPED,
@@ -30,21 +34,25 @@ from retina_jit.state.layout import (
     OVER,
     PARSING,
     PROBING,
+    QINQ,
     SEEN_TWO,
     TCP,
 )
+from retina_jit.state.parts import FIRST, RECORD
 from retina_jit.state.table import NONE, find, insert, track_address
 
 SYN, RST, ACK = 2, 4, 16
 NOT_SYN, TABLE_FULL, UNWANTED, TRACKED = (counter(n) for n in ("not_syn", "table_full", "unwanted", "tracked"))
 CONNECTIONS, CONNECTIONS_TCP, CONNECTIONS_UDP = (counter(n) for n in ("connections", "connections_tcp", "connections_udp"))
+RST_IGNORED, ACKS, ACKS_UNSEEN, UNPARSED = (counter(n) for n in ("rst_ignored", "acks", "acks_unseen", "payload_unparsed"))
 CONNECTIONS_MIDSTREAM, REUSED, PAYLOAD_CUT = (counter(n) for n in ("connections_midstream", "ended_reused", "payload_cut"))
 
 
 @kernel
-def _create(w, row, high):
+def _create(w, row_address, high):
     """A packet without connection. Returns the index of a new one, or NONE after counting why not."""
     worker = WORKER_AT(w)
+    row = PACKET_AT(row_address)
     is_tcp = row.layers & TCP != 0
     one = 0 if row.layers & NO_FRAME else 1
     flags = row.tcp_flags
@@ -53,6 +61,8 @@ def _create(w, row, high):
         add(w, NOT_SYN, one)
         return NONE
     index = insert(worker.table, row, high)
+    if index == NONE and worker.evict and call1(worker.make_room, w):
+        index = insert(worker.table, row, high)
     if index == NONE:
         add(w, TABLE_FULL, one)
         return NONE
@@ -69,12 +79,18 @@ def _create(w, row, high):
         # Picked up in the middle: a SYN/ACK comes from the responder, and servers sit on low ports.
         if flags & SYN or (row.src_port < 1024 and row.dst_port >= 1024):
             from_high = not high
+        # What its SYN should have had.
+        c.isn0 = ((row.seq if from_high == high else row.ack) - 1) & 0xFFFFFFFF
     if from_high:
         c.flags |= ORIG_IS_HIGH
+    if worker.parts & FIRST or (worker.parts and row.layers & QINQ):
+        note_first(w, index, row_address)
     admit(w, index)
     if GROUP_AT(group_address(w, c.group)).any == 0:
         c.life = DROPPED
     timers.file(worker.timers, worker.table, index, row.ts + window(w, c))
+    if is_tcp and opening:
+        note_attempt(w, index)
     return index
 
 
@@ -98,7 +114,7 @@ def packet(w, row_address):
             terminate(w, index, CLOSED if c.flags & OVER else REUSED)
             index = NONE
     if index == NONE:
-        index = _create(w, row, high)
+        index = _create(w, row_address, high)
         if index == NONE:
             return
         first = True
@@ -111,16 +127,27 @@ def packet(w, row_address):
         c.last = row.ts
     if not first:
         c.flags |= SEEN_TWO
-    if is_tcp and tcp.update(c, row, side) and not c.flags & OVER:
+    told = tcp.update(c, row, side) if is_tcp else 0
+    if told & tcp.ENDED and not c.flags & OVER:
         c.flags |= OVER
         timers.file(worker.timers, worker.table, index, c.last + worker.tcp_close)
+    elif told & tcp.IGNORED:
+        add(w, RST_IGNORED, 1)
     if c.life == DROPPED:
         add(w, UNWANTED, one)
         return
     add(w, TRACKED, one)
     t = track_address(worker.table, index)
-    if t and GROUP_AT(group_address(w, c.group)).track:
-        track.update(t, row, side, last, first, worker.arena)
+    if t:
+        needed = GROUP_AT(group_address(w, c.group)).track
+        if needed & RECORD:
+            track.update(t, row, side, last, first, worker.arena, c)
+            if told & tcp.ACKED:
+                add(w, ACKS, 1)
+                if track.acknowledges_unseen(t, row, side):
+                    add(w, ACKS_UNSEEN, 1)
+        if needed & ~RECORD:
+            update_parts(w, index, row_address, side)
     if c.phase == PROBING or c.phase == PARSING:
         if row.captured_len < row.payload_len:
             add(w, PAYLOAD_CUT, row.payload_len - row.captured_len)
@@ -130,8 +157,12 @@ def packet(w, row_address):
             feed(w, index, side, row.frame + row.payload, row.captured_len, 0, row.payload_len - row.captured_len, row.ts)
         if c.phase != PROBING and c.phase != PARSING:
             if c.held:
-                reassembly.drop_all(c, worker.arena)
+                count_dropped(w, reassembly.drop_all(c, worker.arena))
             if GROUP_AT(group_address(w, c.group)).any == 0:
                 c.life = DROPPED
+    elif row.payload_len:
+        add(w, UNPARSED, row.captured_len)
+        if row.captured_len < row.payload_len:
+            add(w, PAYLOAD_CUT, row.payload_len - row.captured_len)
     if GROUP_AT(group_address(w, c.group)).packets:
         packet_delivery(w, index, row_address)

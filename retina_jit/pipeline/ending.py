@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retina_jit.jit import entry
-from retina_jit.memory import load64, trailing_zeros
+from retina_jit.memory import call2, load64, trailing_zeros
 from retina_jit.pipeline.access import (
     SUBSCRIPTION_AT,
     WORKER_AT,
@@ -15,12 +15,13 @@ from retina_jit.pipeline.access import (
 from retina_jit.pipeline.groups import GROUP_AT, group_address, load_sets
 from retina_jit.pipeline.keeping import drop_stored, find_stored, note_address, own_kind
 from retina_jit.pipeline.layout import CONNECTION_LEVEL
-from retina_jit.pipeline.segments import flush
+from retina_jit.pipeline.segments import count_dropped, flush
 from retina_jit.pipeline.sessions import finish, release_parser
 from retina_jit.pipeline.stages import end_stage, orient
 from retina_jit.state import reassembly
 from retina_jit.state.arena import release
 from retina_jit.state.layout import CHUNKS_SIZE, DROPPED, PARSING, PROBING
+from retina_jit.state.parts import ARRIVALS, ORIG_PACKETS, RECORD, RESP_PACKETS
 from retina_jit.state.table import record_address, remove, track_address
 from retina_jit.state.track import SIDE_AT, side_address
 
@@ -55,9 +56,11 @@ def terminate(w, index, why):
     release_parser(w, index)
     drop_stored(w, index)
     if c.held:
-        reassembly.drop_all(c, worker.arena)
+        count_dropped(w, reassembly.drop_all(c, worker.arena))
     t = track_address(worker.table, index)
-    if t:
+    if t and worker.parts & (ARRIVALS | ORIG_PACKETS | RESP_PACKETS):
+        call2(worker.release_parts, w, index)
+    if t and worker.parts & RECORD:
         for side in range(2):
             chunks = SIDE_AT(side_address(t, side)).chunks
             if chunks:

@@ -21,7 +21,7 @@ SUBSCRIPTION = np.dtype(
         ("own_services", "i8"),  # connection level: those of which it keeps the first session that matches
         ("kinds", "i8"),  # connection level: kinds of items that its lists are made of, a bit each
         ("image", "i8"),  # connection level: position + 1 of its plain session type, 0: it has none
-        ("track", "i8"),  # 1: one of its data types reads the TRACK
+        ("track", "i8"),  # parts of a connection that its data types read, a bit each
         ("types", "i8"),  # how many data types
         ("size", "i8"),  # of their records together [byte]
         ("callback", "i8"),  # address of the compiled callback
@@ -70,6 +70,8 @@ SERVICE = np.dtype(
         ("state_size", "i8"),
         ("tcp", "i8"),  # 1: runs over TCP
         ("udp", "i8"),
+        ("name", "i8"),  # address of its name
+        ("name_len", "i8"),
     ]
 )
 
@@ -150,6 +152,10 @@ WORKER = np.dtype(
         ("segment", "i8"),
         ("spread_rows", "i8"),
         ("sweep_fragments", "i8"),
+        ("update_parts", "i8"),
+        ("note_first", "i8"),
+        ("release_parts", "i8"),
+        ("make_room", "i8"),
         ("packet_delivery", "i8"),
         # -- program
         ("tables", "i8"),
@@ -184,6 +190,7 @@ WORKER = np.dtype(
         ("probe_datagrams", "i8"),  # datagrams kept per connection while no protocol is sure
         ("probe_bytes", "i8"),  # and their bytes
         ("seed", "i8"),
+        ("vlan_mask", "i8"),  # bits of the tag that are a part of the key
         # -- ring
         ("ring", "i8"),
         ("ring_size", "i8"),
@@ -200,5 +207,14 @@ WORKER = np.dtype(
         ("notes", "i8"),  # address of the NOTE records, 0: not needed
         ("kinds", "i8"),  # address of the KIND records
         ("fragments", "i8"),
+        ("parts", "i8"),  # parts of a connection that the program needs, a bit each (see state.parts)
+        *[(f"part{n}", "i8") for n in range(8)],  # where each stands in the row beside the connection
+        ("most_listed", "i8"),  # bytes of packets kept per connection
+        ("link", "i8"),  # scratch: a PART_LINK
+        ("evict", "i8"),  # 1: a full table makes room, 0: it refuses
+        ("room_tick", "i8"),  # tick of the wheel up to which it has made room
+        ("half_open", "i8"),  # ring of connection attempts: time << 32 | index
+        ("most_half_open", "i8"),
+        ("attempts", "i8"),  # ever noted in it
     ]
 )

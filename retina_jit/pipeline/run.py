@@ -48,7 +48,7 @@ def _sort_out(w, rows, count):
             continue
         verdict = row.verdict
         if verdict & CONTINUE:
-            set_key(row, worker.seed)
+            set_key(row, worker.seed, worker.vlan_mask)
             prefetch_slot(worker.table, row.hash)
             store64(worker.survivors + 8 * survivors, address)
             survivors += 1

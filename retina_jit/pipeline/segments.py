@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from retina_jit.jit import entry, kernel
+from retina_jit.memory import load64
 from retina_jit.pipeline.access import PACKET_AT, WORKER_AT, add, connection_of, counter, feed
 from retina_jit.state import reassembly, tcp
 from retina_jit.state.layout import MIDSTREAM, NEXT_KNOWN, PARSING, PROBING
-from retina_jit.state.reassembly import HEAD, NO_ROOM, SEGMENT_AT
+from retina_jit.state.parts import RECORD
+from retina_jit.state.reassembly import HEAD, MOST_EARLY, NO_ROOM, SEGMENT_AT
 from retina_jit.state.table import track_address
-from retina_jit.state.track import TRACK_AT, signed32
+from retina_jit.state.track import GAP, TRACK_AT, mark, signed32
 
 SYN = 2
 SEGMENTS_HELD, SEGMENTS_OLD, HELD_REFUSED = (counter(n) for n in ("segments_held", "segments_old", "held_refused"))
+PAYLOAD_HELD, PAYLOAD_PARSED, PAYLOAD_UNPARSED, PAYLOAD_OLD, PAYLOAD_DROPPED = (
+    counter(f"payload_{n}") for n in ("held", "parsed", "unparsed", "old", "dropped")
+)  # fmt: skip
 HOLES, HOLE_BYTES, OVERLAP = (counter(n) for n in ("holes", "hole_bytes", "overlap"))
 
 
@@ -29,16 +34,30 @@ def _pass_held(w, index, side):
         if skip < s.length:
             reassembly.set_next(c, side, s.seq + s.length + s.cut)
             feed(w, index, side, segment + HEAD + skip, s.length - skip, 0, s.cut, s.ts)
+        add(w, PAYLOAD_HELD, -s.length)
+        add(w, PAYLOAD_OLD, max(0, min(skip, s.length)))
         reassembly.drop_segment(segment, arena)
 
 
 @kernel
-def _count_hole(w, index, lost):
+def _count_hole(w, index, side, lost):
     add(w, HOLES, 1)
     add(w, HOLE_BYTES, lost)
-    t = track_address(WORKER_AT(w).table, index)
-    if t:
-        TRACK_AT(t).lost += lost
+    if WORKER_AT(w).parts & RECORD:
+        t = TRACK_AT(track_address(WORKER_AT(w).table, index))
+        t.lost = min(t.lost + lost, 0xFFFFFFFF)
+        mark(t, GAP, side)
+
+
+@kernel
+def _note_overlaps(w, index, overlaps, inconsistent):
+    """Count for the connection what reassembly has counted since the counters had these values."""
+    stats = WORKER_AT(w).stats
+    more = load64(stats + OVERLAP) - overlaps
+    if more and WORKER_AT(w).parts & RECORD:
+        t = TRACK_AT(track_address(WORKER_AT(w).table, index))
+        t.nb_overlaps = min(t.nb_overlaps + more, 0xFFFF)
+        t.nb_inconsistent = min(t.nb_inconsistent + load64(stats + OVERLAP + 8) - inconsistent, 0xFFFF)
 
 
 @kernel
@@ -46,7 +65,7 @@ def _skip_hole(w, index, side):
     """Give up the bytes in front of the first held segment and pass on what follows them."""
     c = connection_of(w, index)
     lost = reassembly.hole(c, side)
-    _count_hole(w, index, lost)
+    _count_hole(w, index, side, lost)
     segment = reassembly.held_of(c, side)
     s = SEGMENT_AT(segment)
     reassembly.set_next(c, side, s.seq + s.length + s.cut)
@@ -58,6 +77,7 @@ def _skip_hole(w, index, side):
         c.held0 = following
     c.held -= 1
     feed(w, index, side, segment + HEAD, s.length, lost, s.cut, s.ts)
+    add(w, PAYLOAD_HELD, -s.length)
     reassembly.drop_segment(segment, WORKER_AT(w).arena)
     _pass_held(w, index, side)
 
@@ -68,7 +88,27 @@ def flush(w, index):
     c = connection_of(w, index)
     for side in range(2):
         while reassembly.held_of(c, side):
-            _skip_hole(w, index, side)
+            if reassembly.is_wild(c, side):
+                count_dropped(w, reassembly.drop_side(c, side, WORKER_AT(w).arena))
+            else:
+                _skip_hole(w, index, side)
+
+
+@kernel
+def count_dropped(w, dropped):
+    """Bytes that were held are not any more."""
+    add(w, PAYLOAD_HELD, -dropped)
+    add(w, PAYLOAD_DROPPED, dropped)
+
+
+@kernel
+def _accounted(w):
+    """Bytes of payload that have been given somewhere, or are held."""
+    stats = WORKER_AT(w).stats
+    return (
+        load64(stats + PAYLOAD_PARSED) + load64(stats + PAYLOAD_UNPARSED) + load64(stats + PAYLOAD_HELD)
+        + load64(stats + PAYLOAD_DROPPED) + load64(stats + PAYLOAD_OLD)
+    )  # fmt: skip
 
 
 @entry
@@ -85,7 +125,7 @@ def segment(w, index, row_address, side):
             return 0
         if c.held:
             # Of an attempt with other numbers, which nobody has answered.
-            reassembly.drop_side(c, side, worker.arena)
+            count_dropped(w, reassembly.drop_side(c, side, worker.arena))
         reassembly.set_next(c, side, seq)
     if row.payload_len == 0:
         return 0
@@ -95,7 +135,13 @@ def segment(w, index, row_address, side):
     early = signed32(seq - reassembly.next_of(c, side))
     if early + length + cut <= 0:
         add(w, SEGMENTS_OLD, 1)
+        add(w, PAYLOAD_OLD, length)
         return 0
+    if early > MOST_EARLY:
+        add(w, PAYLOAD_DROPPED, length)
+        return 0
+    before = _accounted(w)
+    overlaps, inconsistent = load64(worker.stats + OVERLAP), load64(worker.stats + OVERLAP + 8)
     if early > 0:
         add(w, SEGMENTS_HELD, 1)
         while reassembly.acknowledged(c, side):
@@ -103,6 +149,10 @@ def segment(w, index, row_address, side):
     elif c.held:
         reassembly.compare(c, side, seq, address, length, worker.stats + OVERLAP)
     _place(w, index, side, seq, address, length, cut, row.ts)
+    _note_overlaps(w, index, overlaps, inconsistent)
+    # Whatever of it went nowhere was there before.
+    left = length - (_accounted(w) - before)
+    add(w, PAYLOAD_OLD if c.phase == PROBING or c.phase == PARSING else PAYLOAD_UNPARSED, left)
     return 0
 
 
@@ -136,8 +186,11 @@ def _place(w, index, side, seq, address, length, cut, ts):
         else:
             add(w, HELD_REFUSED, 1)
             if reassembly.held_of(c, side):
-                _skip_hole(w, index, side)
+                if reassembly.is_wild(c, side):
+                    count_dropped(w, reassembly.drop_side(c, side, worker.arena))
+                else:
+                    _skip_hole(w, index, side)
             else:
                 lost = early
-                _count_hole(w, index, lost)
+                _count_hole(w, index, side, lost)
                 reassembly.set_next(c, side, seq)

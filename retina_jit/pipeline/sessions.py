@@ -50,6 +50,7 @@ from retina_jit.state.layout import (
 INPUT_AT, PARSER_AT = memory.at(INPUT), memory.at(PARSER)
 PARSER_HEAD = PARSER.itemsize
 UDP = 17
+PAYLOAD_PARSED, PAYLOAD_UNPARSED = counter("payload_parsed"), counter("payload_unparsed")
 SESSIONS, PROBE_GIVEN_UP, PARSER_REFUSED = counter("sessions"), counter("probe_given_up"), counter("parser_refused")
 WRONG_GUESSES = counter("wrong_guesses")
 
@@ -302,6 +303,7 @@ def feed(w, index, side, address, length, lost, cut, ts):
     side: 0 from the originator. cut: bytes behind it that the capture does not have. ts: of its packet [ns].
     """
     c = connection_of(w, index)
+    add(w, PAYLOAD_PARSED if c.phase == PARSING or c.phase == PROBING else PAYLOAD_UNPARSED, length)
     if c.phase == PARSING:
         rejected = _parse(w, index, side, address, length, lost, cut, ts)
         if rejected:

@@ -183,7 +183,8 @@ def session_stage(w, index, service, session, ts):
             s = SUBSCRIPTION_AT(subscription_address(w, 64 * n + bit))
             if s.level == SESSION_LEVEL:
                 if shift_right(s.type_services, service) & 1:
-                    deliver(w, 64 * n + bit, row, ts, connection, 0, session, service, 0)
+                    # Static data types of the first packet stand beside the connection.
+                    deliver(w, 64 * n + bit, row, ts, connection, track_address(worker.table, index), session, service, 0)
             elif shift_right(hit, bit) & 1:
                 store64(worker.mine + 8 * n, load64(worker.mine + 8 * n) & ~(1 << bit))
                 at = worker.mine + 8 * (worker.words + n)

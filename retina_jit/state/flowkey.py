@@ -25,12 +25,15 @@ def source_is_high(row):
 
 
 @leaf
-def set_key(row, seed):
-    """Fill `key`, `hash` and `direction` (1: the source is the high endpoint) of a decoded TCP or UDP row."""
+def set_key(row, seed, vlan_mask):
+    """Fill `key`, `hash` and `direction` (1: the source is the high endpoint) of a decoded TCP or UDP row.
+
+    vlan_mask: bits of the outermost tag that keep connections apart; 0: none.
+    """
     high = source_is_high(row)
     sp, dp = (row.src_port << 0) + 0, (row.dst_port << 0) + 0
     family = 1 if row.layers & IPV6 else 0
-    rest = (row.protocol << 32) | (family << 40)
+    rest = (row.protocol << 32) | (family << 40) | ((row.vlan_tci & vlan_mask) << 41)
     if high:
         row.key = rest | (dp << 16) | sp
         row.hash = mix(mix(row.dst_hi ^ seed, row.dst_lo ^ K1) ^ row.src_hi, mix(row.src_lo ^ K2, row.key ^ seed) ^ K3)

@@ -125,7 +125,7 @@ CONNECTION = _record(
         ("ack0", "u4"),  # highest acknowledgement sent by the originator
         ("ack1", "u4"),
         ("fin0", "u4"),  # sequence number after the originator's FIN
-        ("fin1", "u4"),
+        ("fin1", "u4"),  # until then: the number of its SYN
         ("held0", "i8"),  # first segment held out of order, originator
         ("held1", "i8"),
         ("isn0", "u4"),  # initial sequence number of the originator
@@ -145,23 +145,55 @@ SIDE = [
     ("chunks", "i8"),  # address of a CHUNKS block once there are gaps, else 0
 ]
 
+LETTERS = _record(
+    16,
+    [
+        ("history", "i8"),  # letters as nibbles, the first in the lowest; 0 ends
+        ("seen", "u4"),  # letters that were due: ZEEK_LETTERS, eleven bits for each side
+        ("history_len", "u1"),
+        ("spare", "u1"),
+        ("spare2", "u2"),
+    ],
+)
+
 TRACK = _record(
-    128,
+    192,
     [
         ("second", "i8"),  # capture time of the second packet [ns]; 0: there was none
         ("max_inactivity", "i8"),  # longest pause between packets [ns]
         ("history", "i8"),  # letters as nibbles, the first in the lowest; 0 ends
-        ("seen", "u2"),  # letters that stand in it
+        ("seen", "u4"),  # as in LETTERS
         ("history_len", "u1"),
         ("started", "u1"),  # bit 0, 1: data_start of that side is known
-        ("lost", "u4"),  # bytes given up by reassembly, both sides
+        ("spare2", "u2"),
         *[(f"{name}{side}", kind) for side in (0, 1) for name, kind in SIDE],
+        # -- third cache line: touched by few packets of a connection
+        ("zeek0", "i8"),  # Zeek's letters, five bits each, twelve to a word; 0 ends
+        ("zeek1", "i8"),
+        ("handshake", "i8"),  # capture time of the last SYN, then of the first SYN/ACK [ns]
+        ("rtt_resp", "u4"),  # from the SYN to the SYN/ACK [100 ns]; 0: not seen
+        ("rtt_orig", "u4"),  # from the SYN/ACK to the ACK [100 ns]
+        ("lost", "u4"),  # bytes given up by reassembly, both sides; stays at the most that fits
+        ("nb_retransmits0", "u4"),
+        ("nb_retransmits1", "u4"),
+        ("nb_out_of_order0", "u4"),
+        ("nb_out_of_order1", "u4"),
+        ("nb_overlaps", "u2"),  # seen by reassembly; these two stay at the most that fits
+        ("nb_inconsistent", "u2"),
+        ("vlan_id", "u2"),  # of the first packet's outermost tag, and the one behind it
+        ("inner_vlan_id", "u2"),
+        ("zeek_len", "u1"),
+        ("stage", "u1"),  # of the handshake: SYN, SYN/ACK, ACK
+        ("tagged", "u1"),  # tags of the first packet: 0, 1, 2
+        ("spare", "u1"),
     ],
 )
 """What ConnRecord and its relatives count, one per connection, only where a subscription needs it."""
 
 HISTORY_LETTERS = "SHADFR"
 """Retina's letters; a nibble n stands for HISTORY_LETTERS[(n - 1) % 7], lower case (responder) from 8 on."""
+ZEEK_LETTERS = "SHADFRTGWIQ"
+"""Zeek's, the first six being Retina's; five bits n stand for ZEEK_LETTERS[(n - 1) % 11], lower case from 12 on."""
 
 MOST_CHUNKS = 100
 CHUNKS = np.dtype(

@@ -8,6 +8,9 @@ it is filled. Rules:
 3. A hole that the receiver has acknowledged will not be filled any more: it is skipped when the next early segment
    arrives. A hole that cannot be waited for, because a cap is reached or the connection ends, is skipped at once.
    What follows a skipped hole is passed on with the number of bytes that are missing.
+4. What lies more than MOST_AHEAD in front is out of any window unless the receiver acknowledges it: where it would be
+   skipped to, it is dropped instead (`payload_dropped`), as long as fewer than ENOUGH segments say the same. More than
+   MOST_EARLY in front, which no window allows (RFC 7323, 2.3), it is not held at all.
 
 The caller passes on what is in order, holds what is early, and then takes held segments with `take_ready`.
 """
@@ -22,7 +25,7 @@ from retina_jit.memory import copy, load8, store64
 from retina_jit.state.arena import allocate, release
 from retina_jit.state.layout import ACK_KNOWN, NEXT_KNOWN, RESP
 from retina_jit.state.tcp import sent
-from retina_jit.state.track import signed32
+from retina_jit.state.track import MOST_AHEAD, signed32
 
 SEGMENT = np.dtype(
     [
@@ -38,6 +41,8 @@ SEGMENT_AT = memory.at(SEGMENT)
 HEAD = SEGMENT.itemsize
 
 HELD, NO_ROOM = range(2)
+ENOUGH = 8
+MOST_EARLY = 1 << 30
 
 
 @leaf
@@ -79,7 +84,7 @@ def _differ(address, other, length):
 
 
 @kernel
-def _hold_piece(c, side, before, following, seq, address, length, ts, cut, arena):
+def _hold_piece(c, side, before, following, seq, address, length, ts, cut, arena, overlaps):
     """Copy one piece between two held segments. Returns its address or 0."""
     made = allocate(arena, HEAD + length)
     if made == 0:
@@ -92,6 +97,7 @@ def _hold_piece(c, side, before, following, seq, address, length, ts, cut, arena
     else:
         _set_held(c, side, made)
     c.held += 1
+    store64(overlaps + 16, memory.load64(overlaps + 16) + length)
     return made
 
 
@@ -99,7 +105,7 @@ def _hold_piece(c, side, before, following, seq, address, length, ts, cut, arena
 def hold(c, side, seq, address, length, ts, cut, arena, most_held, overlaps):
     """Keep an early segment, without the bytes that are held already.
 
-    `overlaps`: address of two counters, overlapping segments and inconsistent ones. Returns HELD, or NO_ROOM when a cap
+    `overlaps`: address of counters: overlapping segments, inconsistent ones, bytes held. Returns HELD, or NO_ROOM when a cap
     forbids it (pieces kept until then stay).
     """
     base = next_of(c, side)
@@ -125,8 +131,9 @@ def hold(c, side, seq, address, length, ts, cut, arena, most_held, overlaps):
                 return NO_ROOM
             piece_cut = cut if stop == end else 0
             made = _hold_piece(
-                c, side, before, at, (base + offset) & 0xFFFFFFFF, address + (offset - start), stop - offset, ts, piece_cut, arena
-            )
+                c, side, before, at, (base + offset) & 0xFFFFFFFF, address + (offset - start), stop - offset, ts, piece_cut, arena,
+                overlaps,
+            )  # fmt: skip
             if made == 0:
                 return NO_ROOM
             before = made + 0
@@ -199,6 +206,12 @@ def hole(c, side):
 
 
 @kernel
+def is_wild(c, side):
+    """Whether the first held segment lies out of any window (rule 4)."""
+    return hole(c, side) > MOST_AHEAD and c.held < ENOUGH and not acknowledged(c, side)
+
+
+@kernel
 def drop_segment(segment, arena):
     """Give a segment back to the arena."""
     release(arena, segment, HEAD + SEGMENT_AT(segment).length)
@@ -206,18 +219,20 @@ def drop_segment(segment, arena):
 
 @kernel
 def drop_side(c, side, arena):
-    """Give back what is held of one side."""
+    """Give back what is held of one side. Returns how many bytes it was."""
     at = held_of(c, side)
+    dropped = 0
     while at:
         following = SEGMENT_AT(at).following + 0
+        dropped += SEGMENT_AT(at).length
         drop_segment(at, arena)
         c.held -= 1
         at = following
     _set_held(c, side, 0)
+    return dropped
 
 
 @kernel
 def drop_all(c, arena):
-    """Give back everything that is held, both sides."""
-    drop_side(c, 0, arena)
-    drop_side(c, 1, arena)
+    """Give back everything that is held, both sides. Returns how many bytes it was."""
+    return drop_side(c, 0, arena) + drop_side(c, 1, arena)

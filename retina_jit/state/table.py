@@ -91,6 +91,7 @@ def prefetch_index(table, index):
     if t.track:
         prefetch_write(t.track + index * t.track_size)
         prefetch_write(t.track + index * t.track_size + 64)
+        prefetch_write(t.track + index * t.track_size + 128)
 
 
 @leaf

@@ -13,7 +13,18 @@ from retina_jit import memory
 from retina_jit.jit import kernel, leaf
 from retina_jit.memory import load64, move, store64
 from retina_jit.state.arena import allocate
-from retina_jit.state.layout import CHUNKS, CHUNKS_SIZE, MOST_CHUNKS, SIDE, TCP, TRACK
+from retina_jit.state.layout import (
+    ACK_KNOWN,
+    CHUNKS,
+    CHUNKS_SIZE,
+    MOST_CHUNKS,
+    RESP,
+    SIDE,
+    TCP,
+    TRACK,
+    VLAN,
+    ZEEK_LETTERS,
+)
 
 TRACK_AT = memory.at(TRACK)
 CHUNKS_AT = memory.at(CHUNKS)
@@ -24,6 +35,12 @@ _SIDE_SIZE = np.dtype(SIDE).itemsize
 _LIST = CHUNKS.itemsize
 _GAPS = _LIST + 16 * MOST_CHUNKS
 FIN, SYN, RST, ACK = 1, 2, 4, 16
+
+MOST_AHEAD = 64 << 20
+"""Further in front of what was seen [byte] nothing is believed unless the other side acknowledges it."""
+ORDER = (0, 1, 2, 4, 5, 3)
+ZEEK_SIDE = len(ZEEK_LETTERS)
+RETRANSMITTED, GAP, ZERO_WINDOW, INCONSISTENT, MULTI_FLAG = (1 << ZEEK_LETTERS.index(c) for c in "TGWIQ")
 
 
 @leaf
@@ -40,31 +57,86 @@ def signed32(value):
 
 
 @leaf
-def _letter(t, which, side):
-    """Write a history letter, once per side."""
-    n = which + 7 * side
-    if not (t.seen >> n) & 1:
-        t.seen |= 1 << n
-        if t.history_len < 15:
-            t.history |= (n + 1) << (4 * t.history_len)
-            t.history_len += 1
-
-
-@kernel
-def _history(t, row, side):
-    """Letters in Retina's order: S, H or A; then F, R, D."""
+def packet_letters(row):
+    """Bits of the letters that a packet is worth, by their places in ZEEK_LETTERS."""
+    bits = 8 if row.payload_len else 0
     if row.layers & TCP:
         flags = row.tcp_flags & (FIN | SYN | RST | ACK)
         if flags & SYN:
-            _letter(t, 1 if flags & ACK else 0, side)
+            bits |= 2 if flags & ACK else 1
+            if flags & (FIN | RST):
+                bits |= MULTI_FLAG
         elif flags == ACK and row.payload_len == 0:
-            _letter(t, 2, side)
+            bits |= 4
         if flags & FIN:
-            _letter(t, 4, side)
+            bits |= 16
         if flags & RST:
-            _letter(t, 5, side)
-    if row.payload_len:
-        _letter(t, 3, side)
+            bits |= 32
+            if flags & FIN:
+                bits |= INCONSISTENT
+        elif row.window == 0:
+            bits |= ZERO_WINDOW
+    return bits
+
+
+@kernel
+def _append(t, new, side):
+    """Write new letters of a packet in Retina's order: S, H or A; then F, R, D."""
+    for which in ORDER:
+        if (new >> which) & 1 and t.history_len < 15:
+            t.history |= (which + 7 * side + 1) << (4 * t.history_len)
+            t.history_len += 1
+
+
+@leaf
+def write_letters(t, row, side):
+    """Write the packet's letters, each once per side. Returns the bits of the new ones."""
+    new = packet_letters(row) & ~(t.seen >> (ZEEK_SIDE * side))
+    if new:
+        t.seen |= new << (ZEEK_SIDE * side)
+        _append(t, new, side)
+    return new
+
+
+@kernel
+def write_zeek(t, new, side):
+    """Write Zeek's letters, in the order S, H, A, F, R, D and then what is said about them."""
+    for n in range(ZEEK_SIDE):
+        which = n
+        if n >= 3 and n < 6:
+            which = 3 if n == 5 else n + 1
+        if (new >> which) & 1 and t.zeek_len < 24:
+            code = which + 1 + ZEEK_SIDE * side
+            if t.zeek_len < 12:
+                t.zeek0 |= code << (5 * t.zeek_len)
+            else:
+                t.zeek1 |= code << (5 * (t.zeek_len - 12))
+            t.zeek_len += 1
+
+
+@kernel
+def mark(t, bit, side):
+    """Write a letter of Zeek's that is not told by the packet alone."""
+    if not (t.seen >> (ZEEK_SIDE * side)) & bit:
+        t.seen |= bit << (ZEEK_SIDE * side)
+        write_zeek(t, bit, side)
+
+
+@leaf
+def _tenths_of_us(ns):
+    return min(max(ns, 0) // 100, 0xFFFFFFFF)
+
+
+@kernel
+def _handshake(t, row, side):
+    """Times of the handshake; of a SYN that was repeated the last one counts (Karn)."""
+    if side == 0 and t.stage <= 1 and not row.tcp_flags & ACK:
+        t.handshake = row.ts
+        t.stage = 1
+    elif side == 1 and t.stage == 1 and row.tcp_flags & ACK:
+        t.rtt_resp = _tenths_of_us(row.ts - t.handshake)
+        t.handshake = row.ts
+        t.stage = 2
 
 
 @kernel
@@ -178,7 +250,58 @@ def _insert(block, start, end):
 
 
 @kernel
-def _follow(t, s, row, side, arena):
+def _note_repeated(t, row, side, new):
+    """A segment that brings nothing from beyond the furthest byte: sent again, or late."""
+    if new:
+        if side:
+            t.nb_out_of_order1 += 1
+        else:
+            t.nb_out_of_order0 += 1
+        return
+    if side:
+        t.nb_retransmits1 += 1
+    else:
+        t.nb_retransmits0 += 1
+    mark(t, RETRANSMITTED, side)
+
+
+@kernel
+def _is_seen(block, start, end):
+    """Whether one interval holds all of it."""
+    h = CHUNKS_AT(block)
+    for n in range(h.count):
+        if load64(block + _LIST + 16 * n) <= start and end <= load64(block + _LIST + 16 * n + 8):
+            return True
+    return False
+
+
+@kernel
+def _is_far(c, row, side, ahead):
+    """Whether a segment lies beyond any window: far in front of all that was seen, and nobody has acknowledged it."""
+    if ahead <= MOST_AHEAD:
+        return False
+    known = c.tcp & (ACK_KNOWN << (RESP * (1 - side)))
+    return known == 0 or signed32((c.ack0 if side else c.ack1) - row.seq) < 0
+
+
+@kernel
+def acknowledges_unseen(track, row, side):
+    """Whether an acknowledgement goes beyond what was seen of the other side: the capture has lost it (Zeek's estimate)."""
+    t = TRACK_AT(track)
+    if not (t.started >> (1 - side)) & 1:
+        return False
+    s = SIDE_AT(side_address(track, 1 - side))
+    reach = s.reach + 0
+    block = s.chunks + 0
+    if block:
+        h = CHUNKS_AT(block)
+        reach = load64(block + _LIST + 16 * (h.count - 1) + 8) if h.count else 0
+    # The FIN takes a number behind the last byte.
+    return signed32(row.ack - s.data_start - reach) > 1
+
+
+@kernel
+def _follow(t, s, row, side, arena, c):
     """Note which bytes of the stream this segment covers."""
     syn = 1 if row.tcp_flags & SYN else 0
     if not (t.started >> side) & 1:
@@ -194,11 +317,17 @@ def _follow(t, s, row, side, arena):
     if start < 0:
         s.nb_late_start_pkts += 1
         return
+    if _is_far(c, row, side, start - reach):
+        # A wild number would stretch the stream by up to 2 GiB.
+        return
     if row.payload_len == 0:
         if block:
             _note_packet(block)
         return
     end = start + row.payload_len
+    # One byte that was sent before is how some stacks keep alive (RFC 9293, 3.8.4).
+    if start < reach and not (row.payload_len == 1 and end == reach):
+        _note_repeated(t, row, side, block != 0 and not _is_seen(block, start, min(end, reach)))
     if block == 0:
         if start <= reach:
             s.reach = max(reach, end)
@@ -211,8 +340,16 @@ def _follow(t, s, row, side, arena):
 
 
 @kernel
-def update(track, row, side, last, first, arena):
-    """Count one packet. `last`: time of the previous packet of the connection; `first`: this is the first one."""
+def _note_tags(t, row):
+    """VLAN id of the first packet; an inner one is there already (see `pipeline.parts.note_first`)."""
+    if row.layers & VLAN:
+        t.tagged = max(t.tagged + 0, 1)
+        t.vlan_id = row.vlan_tci & 0xFFF
+
+
+@kernel
+def update(track, row, side, last, first, arena, c):
+    """Count one packet. `last`: time of the previous packet of the connection `c`; `first`: this is the first one."""
     t = TRACK_AT(track)
     s = SIDE_AT(side_address(track, side))
     if not first:
@@ -223,10 +360,19 @@ def update(track, row, side, last, first, arena):
             t.max_inactivity = pause
     s.nb_pkts += 1
     s.nb_pkt_bytes += row.length
-    _history(t, row, side)
+    new = write_letters(t, row, side)
+    if new:
+        write_zeek(t, new, side)
+        if side == 0 and t.stage == 2 and new & (4 | 8):
+            t.rtt_orig = _tenths_of_us(row.ts - t.handshake)
+            t.stage = 3
+    if row.tcp_flags & SYN:
+        _handshake(t, row, side)
+    if first:
+        _note_tags(t, row)
     if row.captured_len < row.payload_len:
         s.nb_malformed_pkts += 1
         return
     s.nb_payload_bytes += row.payload_len
     if row.layers & TCP:
-        _follow(t, s, row, side, arena)
+        _follow(t, s, row, side, arena, c)

@@ -15,6 +15,9 @@ from oracle.decode import IPV6, TCP, UDP, decode
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 MS = 1_000_000
 MOST_CHUNKS = 100
+MOST_AHEAD = 64 << 20
+ENOUGH = 8
+RST_WINDOW = 1 << 24
 
 
 @dataclass
@@ -55,20 +58,22 @@ class Flow:
     data_start: int = 0
     chunks: list[tuple[int, int]] = field(default_factory=list)
     gaps: dict[int, int] = field(default_factory=dict)
+    nb_retransmits: int = 0
+    nb_out_of_order: int = 0
     started: bool = False
     ever_gap: bool = False
 
-    def count(self, p: Seen) -> None:
+    def count(self, p: Seen, acked: int | None) -> str:
+        """Count a packet; `acked`: what the other side has acknowledged. Returns Zeek's T for what was sent again."""
         self.nb_pkts += 1
         self.nb_pkt_bytes += p.length
         if len(p.data) < p.payload_len:
             self.nb_malformed_pkts += 1
-            return
+            return ""
         self.nb_payload_bytes += p.payload_len
-        if p.tcp:
-            self.follow(p)
+        return self.follow(p, acked) if p.tcp else ""
 
-    def follow(self, p: Seen) -> None:
+    def follow(self, p: Seen, acked: int | None) -> str:
         seq = p.seq + bool(p.flags & SYN)
         if not self.started:
             self.started, self.data_start = True, seq % 2**32
@@ -76,7 +81,17 @@ class Flow:
         start = reach + distance(seq, self.data_start + reach)
         if start < 0:
             self.nb_late_start_pkts += 1
-            return
+            return ""
+        if start - reach > MOST_AHEAD and (acked is None or distance(acked, p.seq) < 0):
+            return ""
+        told = ""
+        end = start + p.payload_len
+        if p.payload_len and start < reach and not (p.payload_len == 1 and end == reach):
+            if any(a <= start and min(end, reach) <= b for a, b in self.chunks):
+                self.nb_retransmits += 1
+                told = "T"
+            else:
+                self.nb_out_of_order += 1
         if p.payload_len:
             self.add(start, start + p.payload_len)
         # Gaps are noted from the first one on.
@@ -86,6 +101,12 @@ class Flow:
         for at, _ in holes:
             if at in self.gaps or len(self.gaps) < MOST_CHUNKS:
                 self.gaps[at] = self.gaps.get(at, 0) + 1
+        return told
+
+    def unseen(self, ack: int) -> bool:
+        """Whether an acknowledgement says that bytes were sent that were not seen."""
+        reach = self.chunks[-1][1] if self.chunks else 0
+        return self.started and distance(ack, self.data_start + reach) > 1
 
     def add(self, start: int, end: int) -> None:
         touching = [c for c in self.chunks if c[1] >= start and c[0] <= end]
@@ -100,7 +121,7 @@ class Flow:
         return [(a, b[0]) for a, b in zip(ends, self.chunks) if b[0] > a]
 
     def result(self) -> dict[str, Any]:
-        names = ("nb_pkts", "nb_malformed_pkts", "nb_late_start_pkts", "nb_pkt_bytes", "nb_payload_bytes", "max_simult_gaps", "data_start")
+        names = ("nb_pkts", "nb_malformed_pkts", "nb_late_start_pkts", "nb_pkt_bytes", "nb_payload_bytes", "max_simult_gaps", "data_start", "nb_retransmits", "nb_out_of_order")
         holes = self.holes()
         return {n: getattr(self, n) for n in names} | {
             "content_gaps": len(holes),
@@ -125,6 +146,7 @@ class Seen:
     ack: int
     payload_len: int
     data: bytes
+    window: int = 1
 
 
 def see(ts: int, data: bytes, length: int, link: int) -> Seen | None:
@@ -135,7 +157,7 @@ def see(ts: int, data: bytes, length: int, link: int) -> Seen | None:
     payload = data[row["payload"] : row["payload"] + row["captured_len"]]
     return Seen(
         ts, length, (row["src_hi"], row["src_lo"], row["src_port"]), (row["dst_hi"], row["dst_lo"], row["dst_port"]),
-        bool(row["layers"] & IPV6), bool(row["layers"] & TCP), row["tcp_flags"], row["seq"], row["ack"], row["payload_len"], payload,
+        bool(row["layers"] & IPV6), bool(row["layers"] & TCP), row["tcp_flags"], row["seq"], row["ack"], row["payload_len"], payload, row["window"],
     )  # fmt: skip
 
 
@@ -184,12 +206,21 @@ class Connection:
     answered: bool = False
     over: bool = False
     history: str = ""
+    zeek: str = ""
+    syn_ts: int | None = None
+    answer_ts: int | None = None
+    rtt: list[int] = field(default_factory=lambda: [0, 0])
+    resets: list[bool] = field(default_factory=lambda: [False, False])
+    resp_isn: int | None = None
+    nb_overlaps: int = 0
+    nb_inconsistent: int = 0
     lost: int = 0
     isn: int = 0
     flows: tuple[Flow, Flow] = field(default_factory=lambda: (Flow(), Flow()))
     acks: list[int | None] = field(default_factory=lambda: [None, None])
     fins: list[int | None] = field(default_factory=lambda: [None, None])
     streams: tuple[Stream, Stream] = field(default_factory=lambda: (Stream(), Stream()))
+    resp_answered: bool = False
     phase: str = "off"
     kept: tuple[bytearray, bytearray] = field(default_factory=lambda: (bytearray(), bytearray()))
     kept_lost: list[int] = field(default_factory=lambda: [0, 0])
@@ -213,15 +244,21 @@ class Connection:
                 self.second = p.ts
             self.pause = max(self.pause, p.ts - self.last)
         self.last = max(self.last, p.ts)
-        if p.tcp:
-            self.live(p, side)
+        goes_on = p.tcp and self.live(p, side)
         self.write_history(p, side)
-        self.flows[side].count(p)
+        self.write_zeek(self.flows[side].count(p, self.acks[1 - side]), side)
+        if goes_on:
+            self.tracker.counters["acks"] += 1
+            self.tracker.counters["acks_unseen"] += self.flows[1 - side].unseen(p.ack)
+        self.tracker.payload += p.payload_len
+        self.tracker.counters["payload_cut"] += p.payload_len - len(p.data)
         if self.phase != "off":
             if p.tcp:
                 self.segment(p, side)
             elif p.payload_len:
                 self.feed(side, p.data, 0, p.payload_len - len(p.data))
+        else:
+            self.tracker.counters["payload_unparsed"] += len(p.data)
 
     def write_history(self, p: Seen, side: int) -> None:
         letters = ""
@@ -237,32 +274,99 @@ class Connection:
             letter = letter.lower() if side else letter
             if letter not in self.history:
                 self.history += letter
+        odd = ""
+        if p.tcp:
+            odd += "W" if p.window == 0 and not p.flags & RST else ""
+            odd += "I" if p.flags & RST and p.flags & FIN else ""
+            odd += "Q" if p.flags & SYN and p.flags & (FIN | RST) else ""
+        answers = side == 0 and self.answer_ts is not None and {"A", "D"} & set(letters) - set(self.zeek)
+        self.write_zeek(letters + odd, side)
+        if answers and not self.rtt[0]:
+            self.rtt[0] = max(0, p.ts - self.answer_ts) // 100 * 100  # type: ignore[operator]
+            self.answer_ts = None
+        if p.flags & SYN and p.tcp:
+            if side == 0 and not p.flags & ACK and self.resp_answered is False:
+                self.syn_ts = p.ts
+            elif side == 1 and p.flags & ACK and self.syn_ts is not None and not self.resp_answered:
+                self.rtt[1] = max(0, p.ts - self.syn_ts) // 100 * 100
+                self.answer_ts, self.resp_answered = p.ts, True
 
-    def live(self, p: Seen, side: int) -> None:
-        """SYN, ACK, FIN and RST: when it is over."""
+    def write_zeek(self, letters: str, side: int) -> None:
+        for letter in letters:
+            letter = letter.lower() if side else letter
+            if letter not in self.zeek and len(self.zeek) < 24:
+                self.zeek += letter
+
+    def state(self) -> str:
+        """Zeek's conn_state."""
+        seen = set(self.history)
+        if not self.resets[0]:
+            seen.discard("R")
+        if not self.resets[1]:
+            seen.discard("r")
+        if not self.tcp:
+            return {(True, True): "SF", (True, False): "S0", (False, True): "SHR"}.get(("D" in seen, "d" in seen), "OTH")
+        asked, answered = "S" in seen, "h" in seen
+        if asked and (answered or "s" in seen):
+            for letters, name in (("Ff", "SF"), ("R", "RSTO"), ("r", "RSTR"), ("F", "S2"), ("f", "S3")):
+                if set(letters) <= seen:
+                    return name
+            return "S1"
+        if asked:
+            for letter, name in (("r", "REJ"), ("R", "RSTOS0"), ("F", "SH")):
+                if letter in seen:
+                    return name
+            return "OTH" if any(x.islower() for x in seen) else "S0"
+        if answered:
+            return "RSTRH" if "r" in seen else "SHR" if "f" in seen else "OTH"
+        return "OTH"
+
+    def believes(self, p: Seen, side: int) -> bool:
+        """Whether a RST would end the connection of the side that gets it."""
+        acked = self.acks[1 - side]
+        if acked is not None:
+            return -1 <= distance(p.seq, acked) < RST_WINDOW
+        if side == 1 and p.flags & ACK and not self.midstream:
+            return 0 < distance(p.ack, self.isn) <= 65536
+        return True
+
+    def live(self, p: Seen, side: int) -> bool:
+        """SYN, ACK, FIN and RST: when it is over. Returns whether the acknowledgement goes on."""
+        goes_on = False
+        if p.flags & RST and not self.believes(p, side):
+            self.tracker.counters["rst_ignored"] += 1
+            return False
         if p.flags & SYN and side == 0 and not self.answered:
-            if p.seq != self.isn:
+            if p.seq != self.isn and not self.midstream:
                 self.streams[0].known = False
             self.isn = p.seq
+        if p.flags & SYN and side == 1 and self.fins[1] is None:
+            self.resp_isn = p.seq
         self.answered = self.answered or side == 1
         if p.flags & ACK:
             known = self.acks[side]
             if known is None or distance(p.ack, known) > 0:
                 self.acks[side] = p.ack
+                goes_on = True
         if p.flags & FIN:
             self.fins[side] = (p.seq + p.payload_len + 1 + bool(p.flags & SYN)) % 2**32
         if p.flags & RST:
-            self.over = True
+            self.over = self.resets[side] = True
         elif None not in self.fins and None not in self.acks:
             done = [distance(self.acks[1 - n], self.fins[n]) >= 0 for n in (0, 1)]  # type: ignore[arg-type]
             self.over = self.over or all(done)
+        return goes_on
 
     def begins_anew(self, p: Seen, side: int) -> bool:
         if not p.flags & SYN or p.flags & (ACK | RST):
             return False
-        if self.over or self.midstream:
+        if self.over:
             return True
-        return self.answered and (side == 1 or p.seq != self.isn)
+        if self.midstream:
+            return side == 1 or not 0 <= distance(self.isn, p.seq) <= 65536
+        if side == 1:
+            return self.answered and (self.fins[1] is not None or p.seq != self.resp_isn)
+        return self.answered and p.seq != self.isn
 
     # -- reassembly
 
@@ -273,14 +377,19 @@ class Connection:
             if not p.flags & SYN and not p.payload_len and not self.midstream:
                 return
             s.known, s.base = True, seq - s.next
-            s.held.clear()
+            self.drop(side)
         if not p.payload_len:
             return
         cut = p.payload_len - len(p.data)
         start = s.position(seq)
         if start + p.payload_len <= s.next:
             t.counters["segments_old"] += 1
+            t.counters["payload_old"] += len(p.data)
             return
+        if start - s.next > 2**30:
+            t.counters["payload_dropped"] += len(p.data)
+            return
+        before = self.accounted()
         if start > s.next:
             t.counters["segments_held"] += 1
             ack = self.acks[1 - side]
@@ -290,16 +399,43 @@ class Connection:
             for piece in s.held:
                 self.compare(piece, start, p.data)
         self.place(side, start, p.data, cut)
+        left = len(p.data) - (self.accounted() - before)
+        t.counters["payload_old" if self.phase != "off" else "payload_unparsed"] += left
+        if self.phase == "off":
+            self.drop(0)
+            self.drop(1)
+
+    def accounted(self) -> int:
+        """Bytes that went somewhere or are held."""
+        return sum(self.tracker.counters[f"payload_{n}"] for n in ("parsed", "unparsed", "old", "dropped")) + sum(
+            len(x.data) for s in self.streams for x in s.held
+        )
+
+    def drop(self, side: int) -> None:
+        """Nobody wants what is held any more."""
+        held = self.streams[side].held
+        self.tracker.counters["payload_dropped"] += sum(len(x.data) for x in held)
+        held.clear()
+
+    def wild(self, side: int) -> bool:
+        """Whether what is held lies out of any window."""
+        s, acked = self.streams[side], self.acks[1 - side]
+        first = s.held[0].start
+        heard = acked is not None and distance(acked, s.base + first) >= 0
+        return first - s.next > MOST_AHEAD and sum(len(x.held) for x in self.streams) < ENOUGH and not heard
 
     def compare(self, piece: Piece, start: int, data: bytes) -> None:
         low, high = max(start, piece.start), min(start + len(data), piece.start + len(piece.data))
         if low < high:
             self.tracker.counters["overlap"] += 1
+            self.nb_overlaps += 1
             if data[low - start : high - start] != piece.data[low - piece.start : high - piece.start]:
                 self.tracker.counters["overlap_inconsistent"] += 1
+                self.nb_inconsistent += 1
 
-    def count_hole(self, lost: int) -> None:
+    def count_hole(self, side: int, lost: int) -> None:
         self.lost += lost
+        self.write_zeek("G", side)
         self.tracker.counters["holes"] += 1
         self.tracker.counters["hole_bytes"] += lost
 
@@ -307,7 +443,7 @@ class Connection:
         s = self.streams[side]
         piece = s.held.pop(0)
         lost = piece.start - s.next
-        self.count_hole(lost)
+        self.count_hole(side, lost)
         s.next = piece.start + len(piece.data) + piece.cut
         self.feed(side, piece.data, lost, piece.cut)
         self.pass_held(side)
@@ -317,6 +453,7 @@ class Connection:
         while s.held and s.held[0].start <= s.next:
             piece = s.held.pop(0)
             old = s.next - piece.start
+            self.tracker.counters["payload_old"] += min(old, len(piece.data))
             if old < len(piece.data):
                 s.next = piece.start + len(piece.data) + piece.cut
                 self.feed(side, piece.data[old:], 0, piece.cut)
@@ -340,11 +477,13 @@ class Connection:
                 return
             else:
                 self.tracker.counters["held_refused"] += 1
-                if s.held:
+                if s.held and self.wild(side):
+                    self.drop(side)
+                elif s.held:
                     self.skip_hole(side)
                 else:
                     lost = start - s.next
-                    self.count_hole(lost)
+                    self.count_hole(side, lost)
                     s.next = start
 
     def hold(self, side: int, start: int, data: bytes, cut: int) -> bool:
@@ -369,6 +508,7 @@ class Connection:
     # -- probing and parsing, as `support.streams` does
 
     def feed(self, side: int, data: bytes, lost: int, cut: int) -> None:
+        self.tracker.counters["payload_parsed" if self.phase != "off" else "payload_unparsed"] += len(data)
         if self.phase == "parsing":
             self.parse(side, lost, data, cut)
         elif self.phase == "probing":
@@ -405,7 +545,12 @@ class Connection:
         if self.phase != "off":
             for side in (0, 1):
                 while self.streams[side].held:
-                    self.skip_hole(side)
+                    if self.wild(side):
+                        self.drop(side)
+                    else:
+                        self.skip_hole(side)
+        self.drop(0)
+        self.drop(1)
         self.tracker.counters[f"ended_{why}"] += 1
         self.tracker.ended.append(self)
 
@@ -418,6 +563,12 @@ class Connection:
             "last_seen_ts": self.last,
             "max_inactivity": self.pause,
             "history": self.history,
+            "zeek_history": self.zeek,
+            "conn_state": self.state(),
+            "rtt_orig": self.rtt[0] / 1e9 or None,
+            "rtt_resp": self.rtt[1] / 1e9 or None,
+            "nb_overlaps": self.nb_overlaps,
+            "nb_inconsistent": self.nb_inconsistent,
             "lost_bytes": self.lost,
             "orig": self.flows[0].result(),
             "resp": self.flows[1].result(),
@@ -449,8 +600,10 @@ class Tracker:
         names = (
             "frames", "not_syn", "tracked", "connections", "ended_closed", "ended_reused", "ended_expired", "ended_drained",
             "segments_held", "segments_old", "overlap", "overlap_inconsistent", "holes", "hole_bytes", "held_refused", "probe_given_up",
+            "payload_parsed", "payload_unparsed", "payload_old", "payload_dropped", "payload_cut", "rst_ignored", "acks", "acks_unseen",
         )  # fmt: skip
         self.counters = dict.fromkeys(names, 0)
+        self.payload = 0
 
     def frame(self, ts: int, data: bytes, length: int = 0, link: int = 1) -> None:
         self.counters["frames"] += 1
@@ -489,6 +642,8 @@ class Tracker:
         swap = midstream and (p.flags & SYN or (p.src[2] < 1024 and p.dst[2] >= 1024))
         orig, resp = (p.dst, p.src) if swap else (p.src, p.dst)
         c = Connection(self, orig, resp, p.ipv6, p.tcp, p.ts, p.ts, midstream=bool(midstream))
+        if midstream:
+            c.isn = ((p.ack if swap else p.seq) - 1) % 2**32
         if self.settings.parse and p.tcp:
             c.phase = "probing"
         return c

@@ -121,6 +121,8 @@ def _conversation(rng: random.Random, s: Settings, talk: TcpConversation) -> Non
             talk.segment(side, _data(rng) if rng.random() < 0.3 else b"", flags=_flags(rng))
         elif kind < 0.9:
             talk.segment(side, b"", seq=(talk.next_seq[side] - 1) % 2**32)  # keep-alive
+        elif kind < 0.91:
+            talk.segment(side, _data(rng), seq=rng.getrandbits(32))  # out of any window
         elif kind < 0.93:
             talk.segment(side, ack=(talk.next_seq[1 - side] + rng.choice((-50, 50, 5000, 2**31))) % 2**32)
         elif kind < 0.96:

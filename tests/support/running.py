@@ -69,6 +69,8 @@ def check(result: Result) -> None:
     """What must hold after every run."""
     assert sum(result.ledger.values()) == result.counters["frames"], result.ledger
     assert result.extra["arena_left"] == 0, result.extra
+    assert result.counters["fragment_held"] == result.counters["payload_held"] == 0
+    assert min(result.counters.values()) >= 0, result.counters
 
 
 def collect(types: str, text: str = "") -> tuple[Subscription, list[Any]]:

@@ -19,7 +19,7 @@ SIZE = PACKET.itemsize
 @entry
 def set_keys(rows, count, seed):
     for n in range(count):
-        set_key(PACKET_AT(rows + n * SIZE), seed)
+        set_key(PACKET_AT(rows + n * SIZE), seed, 0)
     return 0
 
 

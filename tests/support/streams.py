@@ -20,7 +20,7 @@ from retina_jit.state.arena import capacity, enlarge
 from retina_jit.state.arena import release as give_back
 from retina_jit.state.layout import INPUT
 
-STATE = np.dtype([("block", "i8"), ("used", "i8"), ("size", "i8")])
+STATE = np.dtype([("block", "i8"), ("used", "i8"), ("size", "i8"), ("told", "i8")])
 RECORD = np.dtype([("log", "i8"), ("spare", "i8")])
 STATE_AT, INPUT_AT, RECORD_AT = memory.at(STATE), memory.at(INPUT), memory.at(RECORD)
 HEAD = 24  # direction, lost, length
@@ -59,7 +59,11 @@ def parse(state, input_at):
 
 @entry
 def finish(state, arena):
-    return READY if STATE_AT(state).used else 0
+    s = STATE_AT(state)
+    if s.used == 0 or s.told:
+        return 0
+    s.told = 1
+    return READY
 
 
 @entry

@@ -53,7 +53,8 @@ LAYERS: dict[str, set[str]] = {
     "delivery": BASE | {"state", "pipeline", "datatypes", "formats", "subscription"},
     "datatypes": BASE | {"state", "parsers", "delivery", "pipeline", "formats"},
     "subscription": {"errors", "datatypes"},
-    "config": {"errors", "parsers", "pipeline"},
+    "config": {"config_network", "errors", "parsers", "pipeline"},
+    "config_network": set(),
     "sinks": BASE | {"datatypes", "formats"},
     "app": {"errors", "subscription"},
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from retina_jit import memory
 from retina_jit.jit import kernel, leaf
-from retina_jit.parsers.wire import has, u8, u16
+from retina_jit.parsers.wire import has, u8, u16, u24, u32
 from retina_jit.state.layout import LATER_FRAGMENT, PACKET, UDP
 
 PACKET_AT = memory.at(PACKET)
@@ -116,6 +116,36 @@ def _udp(span, row, wanted):
     elif (port == TEREDO_PORT or other == TEREDO_PORT) and wanted & TEREDO:
         return _teredo(span, at)
     return NO_TUNNEL
+
+
+@kernel
+def describe(outer):
+    """(kind as a bit of KINDS, identifier) of the tunnel that the decoded row at `outer` carries: VNI, GRE key, TEID, session.
+
+    The row must be one in which `inner` has found something.
+    """
+    row = PACKET_AT(outer)
+    span = (row.frame, row.caplen + 0)
+    at = row.l4 + 0
+    if row.layers & UDP:
+        at = row.payload + 0
+        port = row.dst_port + 0
+        if port == VXLAN_PORT or port == VXLAN_LINUX_PORT:
+            return VXLAN, u24(span, at + 4)
+        if port == GENEVE_PORT:
+            return GENEVE, u24(span, at + 4)
+        if port == GTP_PORT or row.src_port == GTP_PORT:
+            return GTP, u32(span, at + 4)
+        return TEREDO, 0
+    if row.protocol == P_GRE:
+        flags, kind = u16(span, at), u16(span, at + 2)
+        key = at + 4 + (4 if flags & 0x8000 else 0)
+        inside = key + (4 if flags & 0x2000 else 0) + (4 if flags & 0x1000 else 0)
+        if kind == TYPE_ERSPAN or kind == TYPE_ERSPAN3:
+            headless = kind == TYPE_ERSPAN and not flags & 0x1000
+            return ERSPAN, 0 if headless else u16(span, inside + 2) & 0x3FF
+        return GRE, u32(span, key) if flags & 0x2000 else 0
+    return IPIP, 0
 
 
 @kernel

@@ -10,7 +10,7 @@ from traffic import CLIENT, Frame, Link, TcpConversation, UdpExchange, write_pca
 from traffic import packets as p
 
 import retina_jit as rj
-from retina_jit.config import RuntimeConfig
+from retina_jit.config import ConntrackConfig, RuntimeConfig
 from retina_jit.subscription import Subscription
 
 INNER_CLIENT, INNER_SERVER = ("10.1.0.1", 40000), ("10.1.0.2", 80)
@@ -107,3 +107,46 @@ def test_a_tunnel_within_itself_ends(tmp_path: Path) -> None:
 def test_unknown_tunnel_is_refused(tmp_path: Path) -> None:
     with pytest.raises(rj.RetinaJitError, match="no tunnel 'vxlen'"):
         RuntimeConfig(decap=("vxlen",)).check()
+
+
+IDENTIFIERS = {
+    "ipip": ("ipip", 0), "gre ip": ("gre", 0), "gre with checksum, key and sequence": ("gre", 0), "erspan 1": ("erspan", 0),
+    "erspan 2": ("erspan", 0), "vxlan": ("vxlan", 5), "geneve": ("geneve", 5), "geneve with options": ("geneve", 5), "gtp": ("gtp", 7),
+    "gtp with sequence number": ("gtp", 7), "vxlan in gre": ("vxlan", 5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IDENTIFIERS)
+def test_inner_connection_knows_its_tunnel(name: str, tmp_path: Path) -> None:
+    write_pcap(tmp_path / "x.pcap", [ENCAPSULATIONS[name](f) for f in inner_frames()])
+    seen: dict[tuple[str, int], dict[str, object]] = {}
+
+    def note(tunnel: rj.Tunnel, ends: rj.FiveTuple) -> None:
+        seen[ends.orig] = tunnel.to_dict()
+
+    rj.run([Subscription("", (rj.Tunnel, rj.FiveTuple), note)], tmp_path / "x.pcap", config=RuntimeConfig(decap=("all",)))
+    found = seen.pop(INNER_CLIENT)
+    assert (found["kind"], found["ident"]) == IDENTIFIERS[name]
+    assert (found["outer_src_addr"], found["outer_dst_addr"]) == (OUTER_A, OUTER_B)
+    if name == "vxlan":
+        assert (found["outer_proto"], found["outer_dst_port"]) == ("udp", 4789)
+        assert set(seen) == {(OUTER_A, 50000)}
+    for outer in seen.values():
+        around = "gre" if name == "vxlan in gre" else None
+        assert outer["kind"] == around
+        assert outer["outer_src_addr"] == (OUTER_A if around else None)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_vlan_is_a_part_of_the_key_on_request(apart: bool, tmp_path: Path) -> None:
+    frames = []
+    for vlan in (5, 6):
+        talk = TcpConversation(INNER_CLIENT, INNER_SERVER, start_ns=1_700_000_000_000_000_000, link=Link(vlans=(vlan,)))
+        talk.open()
+        frames += talk.frames
+    write_pcap(tmp_path / "x.pcap", sorted(frames, key=lambda f: f.ts_ns))
+    seen: list[rj.ConnRecord] = []
+    config = RuntimeConfig(conntrack=ConntrackConfig(vlan_in_key=apart))
+    rj.run([Subscription("", (rj.ConnRecord,), seen.append)], tmp_path / "x.pcap", config=config)
+    assert [c.total_pkts for c in seen] == ([3, 3] if apart else [6])
+    assert [c.five_tuple.orig for c in seen] == [INNER_CLIENT] * len(seen)
