@@ -21,7 +21,7 @@ from retina_jit.state.table import CONNECTION_AT
 OFFSETS = WORKER.fields["part0"][1]  # type: ignore[index]
 PKTS = np.dtype([("pkt_count", "i8"), ("orig", "i8"), ("resp", "i8")])
 BYTES = np.dtype([("byte_count", "i8"), ("orig", "i8"), ("resp", "i8")])
-DURATION = np.dtype([("start_ts", "i8"), ("last_ts", "i8"), ("duration", "f8")])
+DURATION = np.dtype([("start_ts", "i8"), ("last_ts", "i8"), ("duration", "i8")])
 LETTERS = np.dtype([("history", "i8")])
 PKTS_AT, BYTES_AT, DURATION_AT, HISTORY_AT = memory.at(PKTS), memory.at(BYTES), memory.at(DURATION), memory.at(LETTERS)
 _WORD = Struct("<q").unpack_from
@@ -51,7 +51,7 @@ def project_duration(context):
     c = CONTEXT_AT(context)
     n, r = CONNECTION_AT(c.connection), DURATION_AT(c.out)
     r.start_ts, r.last_ts = n.first, n.last
-    r.duration = (n.last - n.first) / 1e6
+    r.duration = (n.last - n.first) // 1_000_000
     return 0
 
 
@@ -122,11 +122,11 @@ class ConnDuration(DataType):
 
     start_ts = number(DURATION, "start_ts", "Capture time of the first packet [ns since 1970].", unit="ns")
     last_ts = number(DURATION, "last_ts", "Capture time of the last packet [ns since 1970].", unit="ns")
-    duration = number(DURATION, "duration", "From the first to the last packet.", unit="ms")
+    duration = number(DURATION, "duration", "From the first to the last packet, whole milliseconds.", unit="ms")
 
-    def duration_ms(self) -> float:
+    def duration_ms(self) -> int:
         """Return the same."""
-        return float(self.duration)
+        return int(self.duration)
 
 
 @register

@@ -52,7 +52,8 @@ def test_counts_duration_and_history():
     assert pkts.to_dict() == {"pkt_count": len(frames), "orig": len(per_side[0]), "resp": len(per_side[1])}
     assert size.raw() == sum(f.length for f in frames)
     assert (size.orig, size.resp) == tuple(sum(f.length for f in x) for x in per_side)
-    assert duration.duration_ms() == pytest.approx((frames[-1].ts_ns - frames[0].ts_ns) / 1e6)
+    assert duration.duration_ms() == (frames[-1].ts_ns - frames[0].ts_ns) // 10**6
+    assert duration.to_dict()["duration"] == duration.duration_ms()
     assert history.to_dict() == {"history": "ShADadFf"}
 
 
