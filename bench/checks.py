@@ -79,6 +79,28 @@ def totals(trace: Path, connections: int, tls_log: Path) -> list[Check]:
     return [Check(what, n, *bounds[fact], remark) for fact, (what, n) in got.items() if fact in bounds]
 
 
+def sessions(trace: Path, log: Path) -> list[Check]:
+    """Compare the sessions of a log with what other tools report of the captures that the trace is made of."""
+    bounds = _bounds(workloads.known(trace))
+    got = Counter[str]()
+    with log.open("rb") as lines:
+        for line in lines:
+            ((kind, said),) = json.loads(line).items()
+            if kind == "http_transaction":
+                got["HTTP requests"] += said["method"] is not None
+            elif kind == "dns_transaction":
+                got["DNS messages"] += said["has_query"] + said["has_response"]
+            elif kind == "quic_stream":
+                got["QUIC connections with a ClientHello"] += bool(said["sni"] or said["ja4"])
+            elif kind == "ssh_handshake":
+                got["SSH sessions"] += 1
+    remark = f"{SHORT} × what peers agree on to {OVER} × what any of them reports"
+    return [Check(what, got[what], *bounds[what], remark) for what in SESSIONS if what in bounds]
+
+
+SESSIONS = {"HTTP requests": "http req", "DNS messages": "dns msg", "QUIC connections with a ClientHello": "quic ch", "SSH sessions": "ssh"}
+
+
 def _bounds(said: dict[str, object]) -> dict[str, tuple[int, int]]:
     truth = workloads.SHARED / "conformance" / "truth.jsonl"
     copies = said.get("copies")
@@ -93,5 +115,5 @@ def _bounds(said: dict[str, object]) -> dict[str, tuple[int, int]]:
                 count = n * sum(times for _, times in facts)
                 any_says[fact] += count
                 agreed[fact] += count if group == "must" else 0
-    names = {"connections": "flow5", "tls": "tls"}
+    names = {"connections": "flow5", "tls": "tls"} | SESSIONS
     return {name: (int(SHORT * agreed[fact]), int(OVER * any_says[fact])) for name, fact in names.items()}

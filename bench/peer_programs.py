@@ -121,8 +121,15 @@ def nfstream_connections(path: str) -> int:
     return sum(1 for _ in flows)
 
 
+def nfstream_dpi(path: str) -> int:
+    from nfstream import NFStreamer
+
+    flows = NFStreamer(source=path, statistical_analysis=False, n_dissections=20, n_meters=1, idle_timeout=120, active_timeout=1800)
+    return sum(1 for _ in flows)
+
+
 TASKS: dict[str, Callable[..., int]] = {
-    f.__name__: f for f in (libpcap, dpkt_filter, dpkt_connections, dpkt_tls, nfstream_connections)
+    f.__name__: f for f in (libpcap, dpkt_filter, dpkt_connections, dpkt_tls, nfstream_connections, nfstream_dpi)
 }
 
 if __name__ == "__main__":

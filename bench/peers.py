@@ -14,7 +14,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import measure
@@ -163,6 +163,17 @@ def _softflowd(name: str, *options: str, remark: str) -> Tool:
     return _tool(name, command, _softflowd_counts, remark=remark)
 
 
+def _suricata(scratch: Path) -> Tool:
+    def command(paths: list[Path]) -> list[str]:
+        options = ["--runmode", "single", "-l", str(scratch), "-k", "none"]
+        return ["suricata", "-c", str(HERE / "suricata.yaml"), "-r", str(paths[0]), *options]
+
+    return replace(_tool("suricata", command, remark="one thread, no rules, the same protocols as EVE JSON"), rounds=2)
+
+
+EVERYTHING = ("ConnRecord", "TlsHandshake", "HttpTransaction", "DnsTransaction", "QuicStream", "SshHandshake")
+
+
 def works(scratch: Path) -> list[Work]:
     """Return all that is compared; logs are written into `scratch`."""
     log = ("-T", "jsonl", "--midstream", "-o")
@@ -192,6 +203,14 @@ def works(scratch: Path) -> list[Work]:
             [
                 _ours("log", "TlsHandshake,FiveTuple", *log, str(scratch / "tls.jsonl")),
                 _python("dpkt, no output", "dpkt_tls", "dpkt", most=PIECE, rounds=2, remark="ClientHellos only, no reassembly"),
+            ],
+        ),
+        Work(
+            "all sessions and connections: `log ConnRecord TlsHandshake HttpTransaction DnsTransaction QuicStream SshHandshake -T jsonl`",
+            [
+                _ours("log", *EVERYTHING, *log, str(scratch / "everything.jsonl")),
+                _suricata(scratch),
+                _python("nfstream with DPI", "nfstream_dpi", "nfstream", most=PIECE, rounds=2, remark="no output, 20 packets of each flow dissected"),
             ],
         ),
         Work("connection log: `log ConnRecord -T jsonl` to a file", [_ours("log", "ConnRecord", *log, str(scratch / "connections.jsonl"))]),

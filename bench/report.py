@@ -82,6 +82,7 @@ def _measure(trace: Path, scratch: Path, options: argparse.Namespace) -> dict[st
     _say(f"\nmemory [MB]: {memory}")
     found = checks.filtered(trace, timings[0][0].counts["app packets"])
     found += checks.totals(trace, timings[1][0].counts["connections"], scratch / "tls.jsonl")
+    found += checks.sessions(trace, scratch / "everything.jsonl")
     found.append(checks.Check("connections given to the batch callback", timings[1][0].counts["app connections"], *[timings[1][0].counts["events"]] * 2))
     for c in found:
         _say(str(c))
