@@ -67,6 +67,8 @@ COUNTERS = (
     "hole_bytes",
     "held_refused",  # early segments that a cap did not allow to keep
     "parser_refused",  # connections not parsed because the byte pool is used up
+    "parser_limited",  # times that a session parser has left something out because of a cap
+    "parser_resynced",  # times that one has lost its place in a stream, to a hole or to nonsense
     "probe_given_up",  # connections of which no session protocol was sure in time
     "wrong_guesses",  # session protocols that said "not mine" after they had been sure
     "groups_full",

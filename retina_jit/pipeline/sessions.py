@@ -11,7 +11,7 @@ from __future__ import annotations
 from retina_jit import memory
 from retina_jit.jit import entry, kernel
 from retina_jit.memory import call2, fill, shift_right
-from retina_jit.parsers.session.contract import NOT_OURS, READY, STOP
+from retina_jit.parsers.session.contract import LIMITED, NOT_OURS, READY, RESYNCED, STOP
 from retina_jit.pipeline.access import WORKER_AT, add, connection_of, counter
 from retina_jit.pipeline.groups import GROUP_AT, group_address, keep_only, load_sets
 from retina_jit.pipeline.keeping import clear_note
@@ -52,6 +52,7 @@ PARSER_HEAD = PARSER.itemsize
 UDP = 17
 PAYLOAD_PARSED, PAYLOAD_UNPARSED = counter("payload_parsed"), counter("payload_unparsed")
 SESSIONS, PROBE_GIVEN_UP, PARSER_REFUSED = counter("sessions"), counter("probe_given_up"), counter("parser_refused")
+PARSER_LIMITED, PARSER_RESYNCED = counter("parser_limited"), counter("parser_resynced")
 WRONG_GUESSES = counter("wrong_guesses")
 
 
@@ -167,6 +168,9 @@ def _parse(w, index, side, address, length, lost, cut, ts):
     s = SERVICE_AT(service_address(w, c.service))
     while True:
         answer = call2(s.parse, c.parser, worker.input)
+        if answer & (LIMITED | RESYNCED):
+            add(w, PARSER_LIMITED, 1 if answer & LIMITED else 0)
+            add(w, PARSER_RESYNCED, 1 if answer & RESYNCED else 0)
         if answer & READY:
             _ready(w, index, ts)
         if answer & NOT_OURS and not c.flags & SESSION_READY:

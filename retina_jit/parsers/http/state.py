@@ -14,6 +14,7 @@ import numpy as np
 from retina_jit import memory
 from retina_jit.jit import kernel, leaf
 from retina_jit.memory import load32, store32
+from retina_jit.parsers.session.contract import LIMITED
 from retina_jit.parsers.wire import part
 from retina_jit.state import arena as pool
 
@@ -70,7 +71,8 @@ SIDE = np.dtype(
         ("digits", "u1"),  # of the chunk size; in a trailer: 1 if the line is not empty
         ("gap", "u1"),  # 1: start lines may have been missed
         ("opened", "u1"),  # 1: a message is open, whether it is kept or not
-        ("pad", "u4"),
+        ("owing", "u1"),  # 1: the request of the response that is open was delivered without it, or not kept
+        ("pad", "u1", 3),
     ]
 )
 
@@ -83,6 +85,7 @@ STATE = np.dtype(
         ("last", "i8"),
         ("asked", "i8"),  # request of the response that is open
         ("answer", "i8"),  # response whose request is being found
+        ("orphan", "i8"),  # response, complete, whose request has not come
         ("request", "i8"),  # the session that was delivered last
         ("response", "i8"),
         ("skipped", "i8"),  # bytes of lines that were no start lines, before the first message
@@ -94,7 +97,9 @@ STATE = np.dtype(
         ("client", "u1"),  # direction of the requests
         ("roles", "u1"),  # 1: a start line has told it
         ("over", "u1"),  # 1: what follows is no HTTP
-        ("pad", "u1"),
+        ("flush", "u1"),  # 1: the orphan is to be delivered now
+        ("notes", "u1"),  # LIMITED and LOST_PLACE of the contract, to be told with the next answer
+        ("pad", "u1", 7),
     ]
 )
 assert STATE.itemsize <= 512
@@ -162,6 +167,7 @@ def push_request(state, message):
     if row.pending > MOST_PENDING:
         row.unanswered = 1
         row.owed += 1
+        row.notes |= LIMITED
 
 
 @kernel
@@ -205,7 +211,8 @@ def free(state, arena):
         drop(state, pop_request(state))
     drop(state, row.asked + 0)
     drop(state, row.answer + 0)
-    row.asked = row.answer = 0
+    drop(state, row.orphan + 0)
+    row.asked = row.answer = row.orphan = 0
     for direction in range(2):
         side = SIDE_AT(side_of(state, direction))
         pool.release(arena, side.block, np.int64(side.room))

@@ -19,6 +19,8 @@ A session parser is one module in this folder. It declares its protocol and its 
     STOP: nothing more can come of this connection: do not call again but for `release` (and READY, if set as well);
     NOT_OURS: the bytes are another protocol's, and nothing was delivered: `release` follows, and the other protocols
     that are wanted are asked about these bytes (and those of before, if they are still kept). After READY it is STOP.
+    LIMITED: a cap of the parser, or the arena's, was reached, and something is left out; counted;
+    RESYNCED: the place in the stream was lost, in a hole or in nonsense, and is looked for; counted.
     What it says does not depend on where the stream was cut into calls.
 `finish(state, arena) -> READY or 0`
     The connection has ended: whether there is a session that was begun, is worth delivering and was not delivered. Called
@@ -36,3 +38,5 @@ from __future__ import annotations
 READY = 1
 STOP = 2
 NOT_OURS = 4
+LIMITED = 8
+RESYNCED = 16
