@@ -21,6 +21,7 @@ from retina_jit.parsers.packet.decode import NARROW
 from retina_jit.parsers.protocol import Protocol, protocols
 from retina_jit.pipeline import layout
 from retina_jit.pipeline.layout import KIND, MOST_KINDS, SERVICE, SUBSCRIPTION
+from retina_jit.state.parts import RECORD
 from retina_jit.subscription import Subscription
 
 LEVELS = {"packet": layout.PACKET_LEVEL, "session": layout.SESSION_LEVEL, "connection": layout.CONNECTION_LEVEL, "static": layout.STATIC_LEVEL}
@@ -78,7 +79,8 @@ class Program:
         self.sessions = {p.name: p for p in protocols().values() if p.level == "session"}
         self._check_meeting()
         self.needed = [p for p in self.sessions.values() if p.name in self._services()]
-        self.parts = 0
+        # What filters ask of a whole connection stands in its record.
+        self.parts = RECORD if self.plan.at_end else 0
         for s in subscriptions:
             self.parts |= _parts(s)
         self.offsets = [_offsets(s) for s in subscriptions]
@@ -127,14 +129,14 @@ class Program:
         filter_services = getattr(self.plan, "services_of", None)
         for n, owner in enumerate(self.plan.owners):
             r, s = records[n], self.subscriptions[owner]
-            r["level"] = LEVELS[s.level]
+            r["level"] = layout.CONNECTION_LEVEL if owner in self.plan.at_end else LEVELS[s.level]
             r["direct"] = n in self.plan.direct
             r["tier"] = self._tier(owner)
             asked = filter_services[n] if filter_services is not None else self.plan.services
             r["filter_services"] = self._mask(asked)
             r["type_services"] = self._mask(self._types_services(owner))
             r["must_services"] = self._mask(s.must_services)
-            r["track"] = _parts(s)
+            r["track"] = _parts(s) | (RECORD if owner in self.plan.at_end else 0)
             r["types"] = len(s.types)
             r["size"] = sum(t.RECORD.itemsize for t in s.types)
             text = np.frombuffer(s.filter.encode() or b"\0", np.uint8)

@@ -13,6 +13,7 @@ import numpy as np
 from retina_jit import jit, stats
 from retina_jit.config import RuntimeConfig
 from retina_jit.delivery.event import CONTEXT, MAX_EVENT
+from retina_jit.filters.conditions import ROOM
 from retina_jit.ingest.source import CaptureSource
 from retina_jit.ingest.stream import ReadingStopped, asked_to_stop
 from retina_jit.memory import Region
@@ -95,7 +96,7 @@ class Worker:
             self._crypto = Crypto()
             given.array(INPUT, 1)["crypto"] = self._crypto.address
         w["context"] = self._reserve(CONTEXT.itemsize).address
-        w["sets"] = self._reserve(24 * words + 16).address
+        w["sets"] = self._reserve(24 * words + 8 * ROOM).address
         w["mine"] = self._reserve(16 * words).address
         w["tables"] = p.tables.ctypes.data
         for name, unit in FIREWALLS.items():

@@ -12,11 +12,20 @@ import numpy as np
 from retina_jit import jit
 from retina_jit.errors import FilterError
 from retina_jit.filters import conditions, load
+from retina_jit.filters.halves import parts_of
 from retina_jit.filters.normalize import Worlds, can_be, refuse_impossible
 from retina_jit.filters.parse import parse
-from retina_jit.filters.perpacket import parts_of
 from retina_jit.filters.resolve import Names, resolve
-from retina_jit.filters.split import LEVELS, PACKET_DELIVER, STAGES, is_direct, is_session, refuse_unknowable
+from retina_jit.filters.split import (
+    END,
+    LEVELS,
+    PACKET_DELIVER,
+    STAGES,
+    is_at_end,
+    is_direct,
+    is_session,
+    refuse_unknowable,
+)
 from retina_jit.filters.staging import Context, Stage
 from retina_jit.filters.syntax import TRUE, Term, Test, leaves, show
 from retina_jit.filters.tables import Tables
@@ -47,8 +56,7 @@ class Plan:
     ----------
     units : dict of str to str
         Stage name to unit, for `retina_jit.jit`. A stage that no subscription needs is absent: "packet" if there is no
-        subscription, "connection" if all are direct, "protocol" and "session" if everything is known before; "end" is
-        absent, for nothing is known only then. Beside the stages: "protocol.field" for readers that they call.
+        subscription, "connection" if all are direct, "protocol" and "session" if everything is known before. Beside the stages: "protocol.field" for readers that they call.
     data : list of numpy.ndarray
         Constant data, with a zero for the address of each reader.
     readers : dict of int to str
@@ -70,6 +78,9 @@ class Plan:
         Subscriptions whose packets are tested one by one once their connection matches. The stage "packet_deliver"
         (tables, row, sets) takes the slots that the connection matches and answers, as matched, the subscriptions that
         get this packet, those without such tests included. It is absent if there are none.
+    at_end : frozenset of int
+        Subscriptions that ask for the connection as a whole (`conn`): they fire at its end, static ones too, and need its
+        TRACK. The stage "end" (tables, row, connection, track, sets) is "packet_deliver" for them.
     """
 
     specs: tuple[FilterSpec, ...]
@@ -85,6 +96,7 @@ class Plan:
     undecided: dict[str, frozenset[int]]
     owners: tuple[int, ...] = ()
     per_packet: frozenset[int] = frozenset()
+    at_end: frozenset[int] = frozenset()
 
     @property
     def services(self) -> frozenset[str]:
@@ -155,10 +167,10 @@ def compile_filters(
         if spec.level not in LEVELS:
             raise FilterError(f"there is no level {spec.level!r}; the levels are {', '.join(LEVELS)}")
         term = read_filter(spec.text, names, worlds)
-        if not is_direct(term, spec.level, worlds):
+        if not is_direct(term, spec.level, names, worlds):
             refuse_unknowable(term, spec.level, spec.text, names, worlds)
         terms.append(term)
-    direct = frozenset(n for n, spec in enumerate(specs) if is_direct(terms[n], spec.level, worlds))
+    direct = frozenset(n for n, spec in enumerate(specs) if is_direct(terms[n], spec.level, names, worlds))
     whole, owners, terms, tests = tuple(terms), *_slots(specs, terms, direct, names, worlds)
     followed = [n for n in range(len(terms)) if n not in direct]
     asks = {n: any(is_session(leaf, worlds) for leaf in leaves(terms[n])) for n in followed}
@@ -172,14 +184,16 @@ def compile_filters(
     }
     members = {"packet": range(len(terms)), "connection": followed, **undecided}
     # Per packet everything is asked that subscriptions follow their connections for, the tests of all others being empty.
-    members["packet_deliver"] = [n for n in followed if specs[owners[n]].level == "packet"] if tests else []
+    of_packets = {n for n in followed if specs[owners[n]].level == "packet"}
+    members[PACKET_DELIVER] = sorted(of_packets) if of_packets & tests.keys() else []
+    members[END] = sorted(set(followed) - of_packets) if tests.keys() - of_packets else []
     tables, words = Tables(), -(-len(terms) // 64)
     code = conditions.Code(tables)
     context = Context(names, worlds, tables, words, code)
     stages, units = {}, {}
-    for stage in (*STAGES, PACKET_DELIVER):
+    for stage in (*STAGES, PACKET_DELIVER, END):
         if members[stage]:
-            asked = [tests.get(n, TRUE) for n in range(len(terms))] if stage == "packet_deliver" else terms
+            asked = [tests.get(n, TRUE) for n in range(len(terms))] if stage in (PACKET_DELIVER, END) else terms
             wanted = context.wanted(stage, members[stage], asked, direct)
             deliver = direct if stage == "packet" else members[stage]
             stages[stage] = context.stage(stage, wanted, deliver, owners, engine)
@@ -188,9 +202,7 @@ def compile_filters(
     for unit, index in code.entries.items():
         units[f"engine.{unit.rpartition(':')[2]}"] = readers[index] = unit
     for (protocol, field), index in code.index.items():
-        source = conditions.reader_source(
-            protocol, known[protocol].module, field, known[protocol].fields[field].kind
-        )
+        source = conditions.reader_source(protocol, known[protocol].module, known[protocol].fields[field], known[protocol].level == "connection")
         units[f"{protocol}.{field}"] = readers[index] = load.unit(source, "read")
     services = tuple(
         frozenset(leaf.protocol for leaf in leaves(t) if is_session(leaf, worlds)) for t in terms
@@ -198,7 +210,7 @@ def compile_filters(
     meets = tuple(frozenset(s for s in worlds.sessions if can_be(t, worlds)[0] & worlds.of(s)) for t in whole)
     return Plan(
         tuple(specs), whole, stages, units, tables.arrays(), readers, direct, services, meets, words, undecided,
-        tuple(owners), frozenset(owners[n] for n in tests),
+        tuple(owners), frozenset(owners[n] for n in of_packets & tests.keys()), frozenset(owners[n] for n in tests.keys() - of_packets),
     )  # fmt: skip
 
 
@@ -209,8 +221,10 @@ def _slots(
     owners, asked = list(range(len(terms))), list(terms)
     tests: dict[int, Term] = {}
     for n, spec in enumerate(specs):
-        if spec.level == "packet" and n not in direct:
-            for k, (connection, packet) in enumerate(parts_of(terms[n], spec.text, names, worlds)):
+        of_packets = spec.level == "packet"
+        if (of_packets and n not in direct) or any(is_at_end(leaf, names) for leaf in leaves(terms[n])):
+            parts = parts_of(terms[n], spec.text, names, worlds, packets=of_packets)
+            for k, (connection, packet) in enumerate(parts):
                 slot = len(owners) if k else n
                 if k:
                     owners.append(n)

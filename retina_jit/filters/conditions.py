@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from retina_jit.filters.literals import complement, top
-from retina_jit.filters.normalize import NETWORK, Worlds
+from retina_jit.filters.normalize import GIVEN, NETWORK, Worlds
 from retina_jit.filters.resolve import Names
 from retina_jit.filters.syntax import And, Not, Present, Term, Test, Truth, leaves
 from retina_jit.filters.tables import Tables, range_table, signed, text_table, wide_range_table
@@ -43,14 +45,22 @@ class Code:
         return self.index[key]
 
 
-def reader_source(protocol: str, module: str, name: str, kind: str) -> str:
+ROOM = 8
+"""Words that stages have for values that readers write: two for a pair, the rest for short texts."""
+
+
+def reader_source(protocol: str, module: str, declared: Field, of_connection: bool) -> str:
     """Return the source of the entry that reads a session field: `read(session, n, out)`.
 
-    A number is its result; of two words it stores both at `out`.
+    `n` is the position in a list, or the address of a key: its length, then its bytes. A number is the result; of two words
+    it stores both at `out`. `of_connection`: `read(connection, track, out)`, a text has its place behind these two.
     """
+    name, kind = declared.name, declared.kind
     lists = kind in ("ints", "texts")
-    value = f"{name}(session{', n' if lists else ''})"
+    value = f"{name}(session{', n' if lists else ', (n + 8, load64(n))' if declared.keyed else ''})"
     pair = kind in PAIRS
+    if of_connection:
+        value = f"{name}(session, n{', out + 16' if pair else ''})"
     body = (
         f"    value = {value}\n    store64(out, value[0])\n    store64(out + 8, value[1])\n    return 0\n"
         if pair
@@ -60,6 +70,7 @@ def reader_source(protocol: str, module: str, name: str, kind: str) -> str:
     imports += [
         "from retina_jit.jit import entry",
         *(["from retina_jit.memory import store64"] if pair else []),
+        *(["from retina_jit.memory import load64"] if declared.keyed else []),
     ]
     return f'''"""Generated: reads {protocol}.{name} for filters."""
 
@@ -99,6 +110,8 @@ class Conditions:
         for leaf in leaves(term):
             if isinstance(leaf, Test):
                 listed = self.names.field(leaf).kind in ("ints", "texts")
+                if leaf.key:
+                    continue  # read in place: one field, many values
                 if not listed:
                     found.add(f"{leaf.protocol}.{leaf.field}")
                 if leaf.form == "regex":
@@ -130,17 +143,27 @@ class Conditions:
         It is read by address: parsers are large, and a new filter does not wait for them to be compiled.
         """
         code = f"load64({self.table(self.code.add((declared.protocol, declared.name)))})"
+        session = "session"
+        if self.names.protocols[declared.protocol].level == "connection":
+            session, element = "connection", "track"
         if declared.kind in PAIRS:
-            return f"{self.use('retina_jit.filters.match', 'read_pair')}({code}, session, {element}, {self.pair})"
+            return f"{self.use('retina_jit.filters.match', 'read_pair')}({code}, {session}, {element}, {self.pair})"
         return (
-            f"{self.use('retina_jit.memory', 'call3')}({code}, session, {element}, {self.pair})"
+            f"{self.use('retina_jit.memory', 'call3')}({code}, {session}, {element}, {self.pair})"
         )
+
+    def key(self, name: bytes) -> str:
+        """Text of the address of the name of a keyed value: its length, then its bytes."""
+        content = len(name).to_bytes(8, "little") + name
+        return self.table(self.tables.add(np.frombuffer(content, np.uint8)))
 
     def load(self, declared: Field) -> str:
         """Text of a field's value: a word, for IPv6 addresses a pair of words, for texts a span."""
-        if self.worlds.layer(declared.protocol) == "session":
+        if self.names.protocols[declared.protocol].level != "packet":
             return self.session_value(declared)
         if declared.column:
+            if declared.kind == "bytes":
+                return f"(row.frame + {self.word('row.payload')}, {self.word('row.captured_len')})"
             if declared.kind == "ipv6":
                 return f"(row.{declared.column}_hi, row.{declared.column}_lo)"
             return self.column(declared)
@@ -217,7 +240,7 @@ class Conditions:
         if isinstance(leaf, Present):
             return True
         declared = self.names.field(leaf)
-        if not declared.column or declared.kind == "ipv6":
+        if not declared.column or declared.kind == "ipv6" or leaf.form != "range":
             return False
         others = complement(leaf.value, top(declared))  # type: ignore[arg-type]
         return min(len(leaf.value), len(others)) == 1
@@ -239,6 +262,7 @@ class Conditions:
             "packet": [],
             "connection": ["sets"],
             "packet_deliver": ["sets"],
+            "end": ["connection", "track", "sets"],
             "protocol": ["service", "sets"],
             "session": ["service", "session", "sets"],
         }
@@ -248,7 +272,7 @@ class Conditions:
         """Text that tests for a protocol."""
         if self.worlds.layer(protocol) == "session":
             return f"service == {self.names.protocols[protocol].number}"
-        if protocol == "frame":
+        if protocol in GIVEN:
             return "True"
         bit = getattr(layout, protocol.upper())
         if self.worlds.layer(protocol) == "transport":
@@ -261,6 +285,8 @@ class Conditions:
         declared = self.names.field(term)
         if declared.kind in ("ints", "texts"):
             return self.list_test(term, declared, known)
+        if term.key:
+            return self.scalar(term, declared, self.session_value(declared, self.key(term.key)), {})
         return self.scalar(term, declared, self.value(declared, known), known)
 
     def scalar(self, term: Test, declared: Field, value: str, known: dict[str, str]) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from retina_jit.filters.conditions import MOST_PREDICATES, Conditions
-from retina_jit.filters.split import PACKET_DELIVER
+from retina_jit.filters.normalize import GIVEN
+from retina_jit.filters.split import END, PACKET_DELIVER
 from retina_jit.filters.syntax import Present, Term, Test, leaves
 from retina_jit.filters.tables import signed
 from retina_jit.filters.trie import Effect, Node
@@ -22,6 +23,7 @@ PARAMETERS = {
     "packet": "tables, rows, n, matches",
     "connection": "tables, row_at, sets",
     "packet_deliver": "tables, row_at, sets",
+    "end": "tables, row_at, connection, track, sets",
     "protocol": "tables, row_at, service, sets",
     "session": "tables, row_at, service, session, sets",
 }
@@ -175,7 +177,7 @@ def write(writer: Writer, roots: list[Node], subscriptions: Iterable[int], owner
     indent = "        " if packet else "    "
     for root in roots:
         if root.effects or root.children:
-            writer.node(root, indent, writer.worlds.all, frozenset({"frame"}), {})
+            writer.node(root, indent, writer.worlds.all, GIVEN, {})
     body = writer.lines
     keeps = any("keep" in _all_effects(root) for root in roots)
     head: list[str] = []
@@ -203,7 +205,7 @@ def write(writer: Writer, roots: list[Node], subscriptions: Iterable[int], owner
         head += [f"    {name}{w} = 0" for w in used for name in ("sure", "open")]
         writer.use("retina_jit.memory", "load64")
         writer.use("retina_jit.memory", "store64")
-        if writer.stage == PACKET_DELIVER:
+        if writer.stage in (PACKET_DELIVER, END):
             for n in numbers:
                 if owners[n] != n:
                     tail += _hand_over(writer, n, owners[n])

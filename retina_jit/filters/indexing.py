@@ -33,8 +33,8 @@ MOST_OF_A_RANGE = 4
 MOST_COMPARED = 200
 """Conditions of a formula up to which it is worked out whether one of them makes it true."""
 
-Slot = tuple[str, str]
-"""(protocol, field)."""
+Slot = tuple[str, str, bytes]
+"""(protocol, field, key of a keyed field)."""
 Formula = int
 
 
@@ -44,6 +44,8 @@ class Source:
 
     declared: Field
     number: int
+    name: bytes = b""
+    """Of a keyed field's value."""
     place: int = 0
     key: int = 0
     texts: list[bytes] = field(default_factory=list)
@@ -103,7 +105,7 @@ class Index:
 
     def arrange(self, everything: bool = False) -> Layout:
         """Decide where everything stands. `everything`: all fields that the stage could ask for, in a fixed place."""
-        used = {(t.protocol, t.field) for term in self.formulas for t in leaves(term) if isinstance(t, Test)}
+        used = {_slot(t) for term in self.formulas for t in leaves(term) if isinstance(t, Test)}
         present = {leaf.protocol for term in self.formulas for leaf in leaves(term)}
         protocols = self.names.protocols
         if everything:
@@ -115,19 +117,20 @@ class Index:
             ]
             present = {p.name for p in known}
             slots = [
-                (p.name, f)
+                (p.name, f, b"")
                 for p in known
                 for f, d in p.fields.items()
+                if not d.keyed
                 if of_packets or d.side or (p.level == "session" and self.stage == "session")
             ]
         else:
             slots = sorted(used)
         self.chosen = self.covers()
         leaders = {leaf for cover in self.chosen.values() for leaf in cover or ()}
-        sources = {slot: Source(protocols[slot[0]].fields[slot[1]], n) for n, slot in enumerate(slots)}
+        sources = {slot: Source(protocols[slot[0]].fields[slot[1]], n, slot[2]) for n, slot in enumerate(slots)}
         for leaf in leaders:
             if isinstance(leaf, Test):
-                sources[(leaf.protocol, leaf.field)].indexed = True
+                sources[_slot(leaf)].indexed = True
         leading = sorted(present if everything else {leaf.protocol for leaf in leaders if isinstance(leaf, Present)})
         layout = Layout(sorted(present), leading, sources)
         at = 1
@@ -155,9 +158,9 @@ class Index:
         for term in self.formulas:
             for leaf in leaves(term):
                 if isinstance(leaf, Test):
-                    source = layout.sources[(leaf.protocol, leaf.field)]
+                    source = layout.sources[_slot(leaf)]
                     if leaf.form == "equal":
-                        texts[(leaf.protocol, leaf.field)].update(leaf.value)  # type: ignore[arg-type]
+                        texts[_slot(leaf)].update(leaf.value)  # type: ignore[arg-type]
                     if source.kind in ("numbers", "texts") or leaf.form in ("contains", "regex"):
                         source.bits.setdefault((leaf.form, leaf.value), len(source.bits))
         for slot, found in texts.items():
@@ -277,9 +280,9 @@ class _Writer:
         by_slot: dict[Slot, dict[Test, list[int]]] = defaultdict(dict)
         for leaf, numbers in by_leaf.items():
             assert isinstance(leaf, Test)
-            by_slot[(leaf.protocol, leaf.field)][leaf] = numbers
+            by_slot[_slot(leaf)][leaf] = numbers
         bit_keys = [0] * (64 * layout.found_words)
-        asked = {(t.protocol, t.field) for term in index.formulas for t in leaves(term) if isinstance(t, Test)}
+        asked = {_slot(t) for term in index.formulas for t in leaves(term) if isinstance(t, Test)}
         for slot, source in layout.sources.items():
             at = engine.HEAD + len(layout.leading) + HEAD_OF_FIELD * source.number
             own = head[at : at + HEAD_OF_FIELD]
@@ -411,7 +414,7 @@ class _Writer:
         """Return (operation, place, a, b, whether its answer is turned round)."""
         if isinstance(leaf, Present):
             return engine.BIT, 0, self.layout.protocols.index(leaf.protocol), 0, False
-        source = self.layout.sources[(leaf.protocol, leaf.field)]
+        source = self.layout.sources[_slot(leaf)]
         bit = source.bits.get((leaf.form, leaf.value))
         if bit is not None:
             place = self.layout.found_at + (source.found + bit) // 64
@@ -431,6 +434,10 @@ class _Writer:
         if len(others) == 1:
             return engine.RANGE, source.place, *others[0], not leaf.negated
         return engine.RANGES, source.place, 8 * self.tables.add(range_table(ranges)), 0, leaf.negated
+
+
+def _slot(test: Test) -> Slot:
+    return test.protocol, test.field, test.key
 
 
 def _sweep(intervals: list[tuple[Interval, list[int]]], key: Any) -> tuple[list[int], list[int]]:

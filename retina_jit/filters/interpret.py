@@ -18,7 +18,10 @@ class Facts(Protocol):
         """Whether a protocol is there; None if that is not known yet."""
 
     def value(self, protocol: str, field: str) -> Any:
-        """Return a number, bytes, or a list of them; None if it is not known yet. Asked only where it is there."""
+        """Return a number, bytes, or a list of them; None if it is not known yet. Asked only where it is there.
+
+        A keyed field gives a dict.
+        """
 
 
 def evaluate(term: Term, facts: Facts) -> bool | None:
@@ -32,6 +35,8 @@ def evaluate(term: Term, facts: Facts) -> bool | None:
         if not there:
             return there
         value = facts.value(term.protocol, term.field)
+        if term.key and value is not None:
+            value = value.get(term.key, b"")
         return None if value is None else holds(term, value)
     if isinstance(term, Not):
         inner = evaluate(term.term, facts)

@@ -7,7 +7,6 @@ _HTTP = """method uri request_version user_agent cookie host request_content_typ
     response_content_length"""
 _SSH = """protocol_version software_version comments key_exchange_cookie kex_algs server_host_key_algs encryption_algs
     mac_algs compression_algs languages hassh hassh_server"""
-_CONN = """duration bytes packets orig_bytes resp_bytes orig_packets resp_packets orig_payload_bytes resp_payload_bytes history"""
 
 LATER: dict[str, frozenset[str]] = {
     "http": frozenset(_HTTP.split()),
@@ -15,8 +14,6 @@ LATER: dict[str, frozenset[str]] = {
         "query_domain answers nameservers additionals response transaction_id qtype response_code".split()
     ),
     "ssh": frozenset([w for name in _SSH.split() for w in (name, f"{name}_ctos", f"{name}_stoc")]),
-    "conn": frozenset(_CONN.split()),
-    "payload": frozenset(),
     "tls": frozenset(
         """client_version server_version version compression_alg sni client_random server_random cipher ja3_str ja3s_str
         ja3_hash ja3s_hash ja4 client_compression_algs client_ciphers client_alpn_protocols client_signature_algs

@@ -29,6 +29,8 @@ from retina_jit.filters.syntax import (
 from retina_jit.parsers.protocol import Protocol
 
 NETWORK = ("ipv4", "ipv6")
+GIVEN = frozenset({"frame", "conn"})
+"""Protocols that are always there."""
 
 
 class Worlds:

@@ -63,15 +63,18 @@ def _parser() -> Any:
 
         def predicate(self, children: list[Any]) -> Tree:
             path, operator, value = (*children, None, None)[:3]
-            name = "".join(path.split())
+            name, bracket, rest = str(path).partition("[")
+            name = "".join(name.split())
+            key = rest.strip().removesuffix("]").strip()[1:-1] if bracket else None
             if operator is None:
-                return Predicate(name, _span(path))
+                return Predicate(name, _span(path), key=key)
             return Predicate(
                 name,
                 _span(path),
                 operators.SPELLINGS[" ".join(operator.lower().split())],
                 _span(operator),
                 value,
+                key,
             )
 
         def operator(self, children: list[Any]) -> Any:

@@ -84,7 +84,7 @@ def merge(term: Term, names: Names) -> Term:
     groups: dict[object, list[Term]] = {}
     for part in (merge(t, names) for t in term.terms):
         joinable = isinstance(part, Test) and part.form in ("range", "equal") and not part.negated
-        key = (part.protocol, part.field, part.form) if joinable else part  # type: ignore[union-attr]
+        key = (part.protocol, part.field, part.key, part.form) if joinable else part  # type: ignore[union-attr]
         groups.setdefault(key, []).append(part)
     return either(g[0] if len(g) == 1 else joined(g, names) for g in groups.values())
 
@@ -134,6 +134,8 @@ class _Resolver:
                 raise self.fail(
                     f"{head} is a protocol: it stands alone, or a field follows: {head}.…", tree.path_span
                 )
+            if protocol.level == "connection":
+                raise self.fail(f"{head} alone says nothing: a field follows, see `retina-jit fields {head}`", tree.path_span)
             return Present(protocol.name, tree.path_span)
         if tail in protocol.fields:
             return self.comparison(tree, [protocol.fields[tail]])
@@ -197,7 +199,7 @@ class _Resolver:
                     if name in fields
                     else [fields[f"{side}_{name}"] for side in ("src", "dst")]
                 )
-                one = Predicate(tree.path, tree.path_span, tree.operator, tree.operator_span, value)
+                one = Predicate(tree.path, tree.path_span, tree.operator, tree.operator_span, value, tree.key)
                 found.append(self.comparison(one, parts))
         return either(found)
 
@@ -209,6 +211,10 @@ class _Resolver:
     def comparison(self, tree: Predicate, fields: list[Field]) -> Term:
         """Compare one field, or both sides of a pair."""
         first = fields[0]
+        if first.keyed and not tree.key:
+            raise self.fail(f"{tree.path} needs a name: {tree.path}['…']", tree.path_span)
+        if tree.key is not None and not first.keyed:
+            raise self.fail(f"{tree.path} has one value: no name in brackets belongs here", tree.path_span)
         if tree.value is None:
             if first.kind != "bool":
                 raise self.bare(tree, tree.path)
@@ -222,7 +228,13 @@ class _Resolver:
                 tree.operator_span,
             )
         tests = [self.test(f, operator, tree.value, tree.operator_span, tree.span) for f in fields]
-        return (both if operator.every else either)(tests)
+        if tree.key:
+            tests = [replace(t, key=tree.key.encode()) if isinstance(t, Test) else t for t in tests]
+        found = (both if operator.every else either)(tests)
+        if not first.needs:
+            return found
+        there = Test(first.protocol, first.needs, "range", ((1, 1),), shown="= 1", span=tree.span)
+        return both([there, found])
 
     def test(self, field: Field, operator: operators.Operator, value: Value, at: Span, span: Span) -> Term:
         name = operator.name

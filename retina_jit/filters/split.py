@@ -24,12 +24,17 @@ from retina_jit.filters.syntax import (
     either,
     leaves,
     negation,
+    title,
 )
 
 LEVELS = ("packet", "session", "connection", "static", "streaming")
 STAGES = ("packet", "connection", "protocol", "session")
 PACKET_DELIVER = "packet_deliver"
 """Asked of each packet of a connection that matches, where a filter has packet predicates beside session predicates."""
+END = "end"
+"""Asked when a connection that matches ends, where a filter has predicates about the whole of it."""
+OF_WHOLE_CONNECTIONS = ("connection", "static")
+"""Levels of subscriptions that may ask for it; static ones then fire at the end."""
 OF_A_CONNECTION = ("ipv4", "ipv6", "tcp", "udp", "frame")
 """Packet protocols whose presence holds for all packets of a connection."""
 
@@ -39,14 +44,19 @@ def is_session(term: Present | Test, worlds: Worlds) -> bool:
     return worlds.layer(term.protocol) == "session"
 
 
-def is_direct(term: Term, level: str, worlds: Worlds) -> bool:
+def is_at_end(term: Present | Test, names: Names) -> bool:
+    """Whether a predicate is about the connection as a whole, which is known when it ends."""
+    return names.protocols[term.protocol].level == "connection"
+
+
+def is_direct(term: Term, level: str, names: Names, worlds: Worlds) -> bool:
     """Whether the packet stage decides the subscription completely, packet by packet."""
-    return level == "packet" and not any(is_session(leaf, worlds) for leaf in leaves(term))
+    return level == "packet" and not any(is_session(leaf, worlds) or is_at_end(leaf, names) for leaf in leaves(term))
 
 
 def is_of_packets(leaf: Present | Test, names: Names, worlds: Worlds) -> bool:
     """Whether a predicate may hold for one packet of a connection and not for the next."""
-    if is_session(leaf, worlds):
+    if is_session(leaf, worlds) or is_at_end(leaf, names):
         return False
     return leaf.protocol not in OF_A_CONNECTION if isinstance(leaf, Present) else not names.field(leaf).side
 
@@ -62,6 +72,14 @@ def refuse_unknowable(term: Term, level: str, text: str, names: Names, worlds: W
         It asks for something that each packet has for itself.
     """
     for leaf in leaves(term):
+        if is_at_end(leaf, names) and level not in OF_WHOLE_CONNECTIONS:
+            span = leaf.span
+            assert span is not None
+            reason = (
+                f"{title(leaf) if isinstance(leaf, Test) else leaf.protocol} is known when the connection ends, and this "
+                f"subscription fires before. Subscribe to a connection type (ConnRecord)"
+            )
+            raise FilterError(reason, text, span.start, span.end)
         if level != "packet" and is_of_packets(leaf, names, worlds):
             what = leaf.protocol if isinstance(leaf, Present) else f"{leaf.protocol}.{leaf.field}"
             span = leaf.span

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from retina_jit.filters import conditions, emit
 from retina_jit.filters.explain import draw, draw_tables
 from retina_jit.filters.indexing import Index
-from retina_jit.filters.normalize import Worlds, gate
+from retina_jit.filters.normalize import GIVEN, Worlds, gate
 from retina_jit.filters.resolve import Names, joined, merge
-from retina_jit.filters.split import PACKET_DELIVER, at_stage, residue, turned
+from retina_jit.filters.split import END, PACKET_DELIVER, at_stage, residue, turned
 from retina_jit.filters.syntax import FALSE, TRUE, And, Present, Term, both, either, leaves
 from retina_jit.filters.tabled import Describer
 from retina_jit.filters.tables import Tables
@@ -69,16 +69,15 @@ class Context:
 
     def tabled(self, stage: str, wanted: Wanted, owners: Sequence[int], everything: bool) -> Stage:
         """Keep the filters as data."""
-        index = Index(stage, self.names, self.worlds, self.words, owners if stage == PACKET_DELIVER else ())
-        given = frozenset({"frame"})
+        index = Index(stage, self.names, self.worlds, self.words, owners if stage in (PACKET_DELIVER, END) else ())
         keeping = []
         for term, effect in wanted:
             if effect[0] == "keep":
                 keeping += [
-                    gate(both([Present(t), term]), self.worlds.all, self.worlds, given) for t in ("tcp", "udp")
+                    gate(both([Present(t), term]), self.worlds.all, self.worlds, GIVEN) for t in ("tcp", "udp")
                 ]
             else:
-                index.insert(gate(term, self.worlds.all, self.worlds, given), effect)
+                index.insert(gate(term, self.worlds.all, self.worlds, GIVEN), effect)
         for term in _together(keeping, self.names):
             index.insert(term, ("keep", 0))
         head = self.tables.reserve()
@@ -106,10 +105,9 @@ class Context:
         layers = {p: self.worlds.layer(p) for p in self.names.protocols}
         roots: dict[int, Node] = {}
         keep = Node()
-        given = frozenset({"frame"})
 
         def insert(root: Node, term: Term, effect: Effect) -> None:
-            root.insert(gate(term, self.worlds.all, self.worlds, given), effect, layers)
+            root.insert(gate(term, self.worlds.all, self.worlds, GIVEN), effect, layers)
 
         for term, effect in wanted:
             if effect[0] == "keep":

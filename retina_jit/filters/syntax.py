@@ -70,13 +70,14 @@ Value = Word | Quoted | Octets | SetOf | FileOf
 
 @dataclass(frozen=True)
 class Predicate:
-    """A name alone, or name, operator and value."""
+    """A name alone, or name, operator and value; `key` stands behind a name in brackets."""
 
     path: str
     path_span: Span
     operator: str = ""
     operator_span: Span | None = None
     value: Value | None = None
+    key: str | None = None
 
     @property
     def span(self) -> Span:
@@ -133,6 +134,8 @@ class Test:
         The condition holds for no element (lists), or not for the value (text).
     shown : str
         How the test prints, without the field.
+    key : bytes
+        Which value of a keyed field is meant (`http.headers['Host']`).
     """
 
     protocol: str
@@ -142,6 +145,7 @@ class Test:
     negated: bool = False
     shown: str = attribute(default="", compare=False)
     span: Span | None = attribute(default=None, compare=False)
+    key: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,12 @@ def leaves(term: Term) -> Iterator[Present | Test]:
         yield from leaves(term.term)
 
 
+def title(test: Test) -> str:
+    """Write the name of the field that a test asks."""
+    key = f"['{test.key.decode(errors='backslashreplace')}']" if test.key else ""
+    return f"{test.protocol}.{test.field}{key}"
+
+
 def show(term: Term, outer: str = "") -> str:
     """Write a term as a filter."""
     if isinstance(term, Truth):
@@ -216,7 +226,7 @@ def show(term: Term, outer: str = "") -> str:
     if isinstance(term, Present):
         return term.protocol
     if isinstance(term, Test):
-        return f"{term.protocol}.{term.field} {term.shown}"
+        return f"{title(term)} {term.shown}"
     if isinstance(term, Not):
         return f"not {show(term.term, 'not')}"
     word = "and" if isinstance(term, And) else "or"

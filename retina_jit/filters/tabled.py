@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from retina_jit.filters import engine
-from retina_jit.filters.conditions import Conditions
+from retina_jit.filters.conditions import ROOM, Conditions
 from retina_jit.filters.indexing import AUTOMATA, FOUND, HEAD_OF_FIELD, KEYS, LOOKUP, USED, Layout, Source
 from retina_jit.state import layout as state_layout
 
@@ -20,6 +20,7 @@ PARAMETERS = {
     "packet": "tables, rows, n, matches",
     "connection": "tables, row_at, sets",
     "packet_deliver": "tables, row_at, sets",
+    "end": "tables, row_at, connection, track, sets",
     "protocol": "tables, row_at, service, sets",
     "session": "tables, row_at, service, session, sets",
 }
@@ -96,7 +97,7 @@ class Describer(Conditions):
         else:
             start.append("    row = ROW_AT(row_at)")
         pair = layout.size
-        size = LARGE_STACK if self.everything else max(64, 1 << (pair + 2 - 1).bit_length())
+        size = LARGE_STACK if self.everything else max(64, 1 << (pair + ROOM - 1).bit_length())
         imports = "\n".join(f"from {module} import {name}" for module, name in sorted(self.imports))
         return f'''"""Generated: the {self.stage} stage of a set of subscriptions, described for their tables."""
 
@@ -106,7 +107,7 @@ import numpy as np
 
 ROW_AT = at(PACKET)
 STACK = stack({size})
-PAIR = {size - 2}
+PAIR = {size - ROOM}
 
 
 @entry
@@ -137,7 +138,7 @@ def {self.stage}_stage({PARAMETERS[self.stage]}):
         if kind in ("numbers", "texts"):
             return [*lines, *self.describe_list(source, word, inner)]
         keyed = False
-        value = self.load(declared)
+        value = self.session_value(declared, self.key(source.name)) if source.name else self.load(declared)
         if kind == "number":
             lines += [f"{inner}value = {value}", f"{inner}store64({value_at}, value)"]
             look = f"{self.use(ENGINE, 'key_of_number')}(t, {word[LOOKUP]}, value)"

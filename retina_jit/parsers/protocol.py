@@ -51,6 +51,8 @@ class Field:
         Names that a filter may write instead of the number.
     keyed : bool
         A filter names a key as well, `http.headers['Host']`. Session protocols only, kinds "text" and "bytes".
+    needs : str
+        Bool field of the same protocol that says whether there is a value: without one no comparison holds.
     absent : int or None
         Sessions: the number that means that there is none; JSON then shows null.
     shown : bool
@@ -67,6 +69,7 @@ class Field:
     side: str = ""
     enum: dict[str, int] = field(default_factory=dict, hash=False)
     keyed: bool = False
+    needs: str = ""
     absent: int | None = None
     shown: bool = True
     name: str = ""
@@ -294,7 +297,7 @@ def forget(module: str, *instead: Protocol) -> list[Protocol]:
 
 @cache
 def _discover() -> None:
-    for package in ("retina_jit.parsers.packet", "retina_jit.parsers.session"):
+    for package in ("retina_jit.parsers.packet", "retina_jit.parsers.connection", "retina_jit.parsers.session"):
         folder = importlib.import_module(package)
         for found in pkgutil.iter_modules(folder.__path__):
             importlib.import_module(f"{package}.{found.name}")
@@ -311,9 +314,12 @@ def _discover_installed() -> None:
 
 
 def protocols() -> dict[str, Protocol]:
-    """Return every declared protocol by name; header protocols first, session protocols numbered from 1 by name."""
+    """Return every declared protocol by name; header protocols first, session protocols numbered from 1 by name.
+
+    Between them stands what a connection says of itself at its end (level "connection").
+    """
     _discover()
     _discover_installed()
-    packet = {n: p for n, p in sorted(_registry.items()) if p.level == "packet"}
+    packet = {n: p for level in ("packet", "connection") for n, p in sorted(_registry.items()) if p.level == level}
     session = [p for _, p in sorted(_registry.items()) if p.level == "session"]
     return packet | {p.name: replace(p, number=k) for k, p in enumerate(session, 1)}

@@ -12,7 +12,7 @@ from retina_jit.pipeline.access import (
     deliver,
     subscription_address,
 )
-from retina_jit.pipeline.groups import GROUP_AT, group_address, load_sets
+from retina_jit.pipeline.groups import load_sets
 from retina_jit.pipeline.keeping import drop_stored, find_stored, note_address, own_kind
 from retina_jit.pipeline.layout import CONNECTION_LEVEL
 from retina_jit.pipeline.segments import count_dropped, flush
@@ -36,7 +36,7 @@ def terminate(w, index, why):
             flush(w, index)
         finish(w, index, c.last)
         load_sets(w, c.group)
-        if GROUP_AT(group_address(w, c.group)).undecided:
+        if worker.end_stage:
             end_stage(w, index)
         connection = record_address(worker.table, index)
         for n in range(worker.words):

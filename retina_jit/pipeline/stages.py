@@ -150,12 +150,15 @@ def take_out_fired(w, index, service):
 
 @kernel
 def end_stage(w, index):
-    """The connection is over: ask what only now can be decided. Changes `mine`, which must be loaded."""
+    """The connection is over: who matched stays in `mine`, which must be loaded, if the whole of it is as asked for."""
     worker = WORKER_AT(w)
-    ask_alive(w)
-    if worker.end_stage:
-        call4(worker.end_stage, worker.tables, orient(w, index), record_address(worker.table, index), worker.sets)
-    take_answer(w)
+    matched = worker.mine + 8 * worker.words
+    copy(_alive(w), matched, 8 * worker.words)
+    call5(
+        worker.end_stage, worker.tables, orient(w, index), record_address(worker.table, index),
+        track_address(worker.table, index), worker.sets,
+    )  # fmt: skip
+    copy(matched, _matched(w), 8 * worker.words)
 
 
 @kernel

@@ -13,6 +13,7 @@ import numpy as np
 from retina_jit import jit, memory
 from retina_jit.errors import FilterError
 from retina_jit.filters import FilterSpec, Plan, compile_filters
+from retina_jit.filters.conditions import ROOM
 from retina_jit.jit import cache_dir
 from retina_jit.parsers.protocol import Field, protocols
 from retina_jit.state import layout
@@ -72,7 +73,7 @@ class Runner:
 
     def decide(self, stage: str, *words: int, alive: set[int] | None = None) -> tuple[set[int], set[int]]:
         """Return (matched, maybe) of a later stage."""
-        sets = np.full(3 * self.plan.words + 2, -1, np.int64)
+        sets = np.full(3 * self.plan.words + ROOM, -1, np.int64)
         asked = set(range(len(self.plan.owners))) if alive is None else alive
         for w in range(self.plan.words):
             mask = sum(1 << n % 64 for n in asked if n // 64 == w)
@@ -182,6 +183,9 @@ class RowFacts:
                 return None
             found = self.session[field]
             return b"" if found is None else found
+        if (protocol, field) == ("frame", "payload"):
+            at = int(self.row["payload"])
+            return self.rows.frames[self.n][0][at : at + int(self.row["captured_len"])]
         if protocol == "frame":
             return int(self.row[declared.fields[field].column])
         if protocol == "vlan" and (shape := declared.fields[field]).column:  # a tag may stand behind other shims

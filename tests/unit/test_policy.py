@@ -97,6 +97,7 @@ POINTERS = {"memory.py", "parsers/wire.py", "ingest/guard.py"}
 """guard.py touches the last page of a mapped file, no packet."""
 
 OWN_MEMORY = {
+    "parsers/connection/conn.py",
     "parsers/crypto/aes.py",
     "parsers/crypto/gcm.py",
     "parsers/crypto/hkdf.py",

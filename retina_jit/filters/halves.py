@@ -1,8 +1,10 @@
-"""Packet-level subscriptions that ask for sessions too: what is asked of the connection, and what of each packet.
+"""Filters in two halves: what is asked of the connection and its session, and what of each packet, or at the end.
 
 `tls.sni ~ 'x' and tcp.psh = 1` is one *part*: the connection has to fulfil the first half, each of its packets the second.
 A filter that mixes both under `or` becomes several parts; a packet is delivered once if any part holds. The side of an
 address or a port is the packet's own here, so `tcp.dst_port = 443` is asked of packets, `tcp.port = 443` of the connection.
+
+In the same way connection-level filters are split into what is known while the connection lives, and `conn` predicates.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from itertools import product
 from retina_jit.errors import FilterError
 from retina_jit.filters.normalize import Worlds
 from retina_jit.filters.resolve import Names
-from retina_jit.filters.split import is_of_packets, is_session, turned
+from retina_jit.filters.split import is_at_end, is_of_packets, is_session, turned
 from retina_jit.filters.syntax import (
     FALSE,
     TRUE,
@@ -36,38 +38,45 @@ Part = tuple[Term, Term]
 """(asked of the connection and its session, asked of each packet)."""
 
 
-def parts_of(term: Term, text: str, names: Names, worlds: Worlds) -> list[Part]:
+def parts_of(term: Term, text: str, names: Names, worlds: Worlds, *, packets: bool) -> list[Part]:
     """Return the parts of a filter, whose disjunction it is.
+
+    Parameters
+    ----------
+    packets : bool
+        The second half of a part is asked of each packet; else of the whole connection, when it ends.
 
     Raises
     ------
     FilterError
-        Packet and session predicates are mixed in too many ways.
+        The predicates are mixed in too many ways.
     """
-    found = _Split(names, worlds).parts(term)
+    found = _Split(names, worlds, packets).parts(term)
     if len(found) > MOST_PARTS:
+        what = "packet" if packets else "conn"
         raise FilterError(
-            f"packet and session predicates are mixed in more than {MOST_PARTS} ways; write one subscription for each",
+            f"{what} and session predicates are mixed in more than {MOST_PARTS} ways; write one subscription for each",
             text, 0, len(text),
         )  # fmt: skip
-    return [(both([c, _of_any_packet(p, names, worlds)]), p) for c, p in found]
+    return [(both([c, _possible(p, names, worlds, packets)]), p) for c, p in found]
 
 
-def _of_any_packet(term: Term, names: Names, worlds: Worlds) -> Term:
-    """What a connection must fulfil, for some packet of it to fulfil the term."""
+def _possible(term: Term, names: Names, worlds: Worlds, packets: bool) -> Term:
+    """What a connection must fulfil, for the term to be true of some packet of it, or of it at its end."""
 
     def may(t: Term, holds: bool) -> Term:
-        """Where the term may be true (`holds`) or is surely true (not `holds`), whatever is known of packets only."""
+        """Where the term may be true (`holds`) or is surely true (not `holds`), whatever is known later only."""
         if isinstance(t, Truth):
             return t
         if isinstance(t, Present | Test):
-            return (TRUE if holds else FALSE) if is_of_packets(t, names, worlds) else t
+            later = is_of_packets(t, names, worlds) if packets else is_at_end(t, names)
+            return (TRUE if holds else FALSE) if later else t
         if isinstance(t, Not):
             return negation(may(t.term, not holds))
         return (both if isinstance(t, And) else either)(may(p, holds) for p in t.terms)
 
     relaxed = may(term, True)
-    return either([relaxed, turned(relaxed, names)])
+    return either([relaxed, turned(relaxed, names)]) if packets else relaxed
 
 
 def _shape(term: Term) -> object:
@@ -78,14 +87,20 @@ def _shape(term: Term) -> object:
 
 
 class _Split:
-    def __init__(self, names: Names, worlds: Worlds) -> None:
-        self.names, self.worlds = names, worlds
+    def __init__(self, names: Names, worlds: Worlds, packets: bool) -> None:
+        self.names, self.worlds, self.packets = names, worlds, packets
+
+    def later(self, term: Term) -> bool:
+        """Whether something in a term belongs to the second half."""
+        if self.packets:
+            return any(is_of_packets(leaf, self.names, self.worlds) for leaf in leaves(term))
+        return any(is_at_end(leaf, self.names) for leaf in leaves(term))
 
     def of_connection(self, term: Term) -> bool:
-        """Whether all packets of a connection give the same answer."""
-        if any(is_of_packets(leaf, self.names, self.worlds) for leaf in leaves(term)):
+        """Whether a term belongs to the first half: all packets of a connection give the same answer."""
+        if self.later(term):
             return False
-        return _shape(term) == _shape(turned(term, self.names))
+        return not self.packets or _shape(term) == _shape(turned(term, self.names))
 
     def has_session(self, term: Term) -> bool:
         return any(is_session(leaf, self.worlds) for leaf in leaves(term))
@@ -105,8 +120,7 @@ class _Split:
         single: list[Term] = []
         mixed: list[Term] = []
         for t in term.terms:
-            leaf_only = not any(is_of_packets(leaf, self.names, self.worlds) for leaf in leaves(t))
-            if leaf_only and _shape(turned(t, self.names)) in shapes:
+            if self.of_connection(t) or (not self.later(t) and _shape(turned(t, self.names)) in shapes):
                 pure.append(t)
             elif not self.has_session(t):
                 single.append(t)
