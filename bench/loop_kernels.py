@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from retina_jit import memory
 from retina_jit.jit import entry, kernel
-from retina_jit.memory import call1, call2, call4, fill, load64
+from retina_jit.memory import call1, call2, call4, call5, fill, load64
 from retina_jit.state.flowkey import set_key
 from retina_jit.state.layout import BURST, INPUT, PACKET, TCP
 from retina_jit.state.table import NONE, find, insert, prefetch_record, prefetch_slot, remove
@@ -21,6 +21,15 @@ def ask_stage(stage, tables, rows, bursts, matches, times):
         for burst in range(bursts):
             found += call4(stage, tables, rows + burst * BURST * ROW_SIZE, BURST, matches)
     return found
+
+
+@entry
+def run_patterns_on(code, tables, spans, n, found, times):
+    """Run a field's automata over many texts."""
+    for _ in range(times):
+        for k in range(n):
+            call5(code, tables, 0, load64(spans + 16 * k), load64(spans + 16 * k + 8), found)
+    return 0
 
 
 @entry

@@ -13,9 +13,10 @@ import measure
 import numpy as np
 import pytest
 import workloads
+from many_filters import name_patterns, names, packet_filters, signatures
 
 from retina_jit import jit, memory
-from retina_jit.filters import FilterSpec, Plan, compile_filters
+from retina_jit.filters import FilterSpec, Plan, automaton, compile_filters, wide
 from retina_jit.ingest.source import open_source
 from retina_jit.state.layout import BURST, PACKET
 
@@ -30,8 +31,10 @@ PROGRAMS = {
     "net": ["ipv4.addr in 10.0.0.0/8 and tcp.port = 443"],
     "flags": ["tcp.window > 1000 and ipv4.time_to_live < 65"],
     "three": ["tcp.port = 443", "udp.port = 53", "ipv6 and tcp"],
+    **{f"{n} packet filters": packet_filters(n) for n in (1, 10, 100, 1575)},
     "many": [f"ipv4.addr in 10.{n}.0.0/16 and tcp.port = {443 + n % 3}" for n in range(32)],
 }
+PACKETS_ONLY = ("flags", "10 packet filters", "100 packet filters", "1575 packet filters")
 
 
 @dataclass
@@ -56,7 +59,7 @@ def _plan(texts: list[str], level: str) -> Plan:
 
 @pytest.mark.benchmark(group="filter")
 @pytest.mark.parametrize(
-    ("name", "level"), [(n, x) for n in PROGRAMS for x in ("packet", "connection") if (n, x) != ("flags", "connection")]
+    ("name", "level"), [(n, x) for n in PROGRAMS for x in ("packet", "connection") if x == "packet" or n not in PACKETS_ONLY]
 )
 def test_packet_stage(benchmark, rows, name, level):
     """ns per row; `packet`: rows are handed out; `connection`: it is marked which go on."""
@@ -85,3 +88,58 @@ def test_packet_stage(benchmark, rows, name, level):
 def test_to_source(benchmark, name):
     """From text to source code; machine code is made in another process, see `test_startup`."""
     benchmark.pedantic(lambda: _plan(PROGRAMS[name], "packet"), rounds=5, warmup_rounds=1)
+
+
+@pytest.mark.benchmark(group="filter")
+def test_packet_stage_of_signatures(benchmark, rows):
+    """ns per row of 1575 filters like an intrusion detector's, nearly all of them on sessions."""
+    plan = compile_filters([FilterSpec(*spec) for spec in signatures()])
+    addresses = np.array([t.ctypes.data for t in plan.tables], np.int64)
+    stage, ask = jit.address(plan.units["packet"]), jit.function(f"{KERNELS}:ask_stage")
+    matches = np.zeros(BURST * len(plan.owners), np.int64)
+    place = int(addresses.ctypes.data)
+    benchmark.pedantic(
+        lambda: ask(stage, place, rows.address, BURSTS, int(matches.ctypes.data), TIMES), rounds=ROUNDS, warmup_rounds=1
+    )
+    measure.note(benchmark, BURSTS * BURST * TIMES, "row", filters=len(plan.specs))
+
+
+@pytest.mark.benchmark(group="compile filters")
+def test_signatures_to_tables(benchmark):
+    """From 1575 texts to tables and source code."""
+    specs = [FilterSpec(*spec) for spec in signatures()]
+    benchmark.pedantic(lambda: compile_filters(specs), rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.benchmark(group="regular expressions")
+@pytest.mark.parametrize("count", [1, 100, 500])
+def test_patterns_on_a_name(benchmark, count):
+    """ns per server name, all patterns at once."""
+    automata = wide.patterns([(p, False) for p in name_patterns(count)], range(count))
+    texts = names(4096)
+    content = np.frombuffer(b"".join(texts), np.uint8)
+    ends = np.cumsum([len(t) for t in texts])
+    spans = np.column_stack([content.ctypes.data + ends - [len(t) for t in texts], [len(t) for t in texts]]).astype(np.int64)
+    table = np.array([len(automata), *(8 * (n + 1) for n in range(len(automata)))], np.int64)
+    tables = np.array([table.ctypes.data, *(a.ctypes.data for a in automata)], np.int64)
+    found = np.zeros(-(-count // 64), np.int64)
+    run = jit.function(f"{KERNELS}:run_patterns_on")
+    code = jit.address("retina_jit.filters.engine:run_patterns")
+    benchmark.pedantic(
+        lambda: run(code, int(tables.ctypes.data), int(spans.ctypes.data), len(texts), int(found.ctypes.data), TIMES), rounds=ROUNDS,
+        warmup_rounds=1,
+    )  # fmt: skip
+    measure.note(benchmark, len(texts) * TIMES, "name", patterns=count, automata=len(automata), bytes=sum(a.nbytes for a in automata))
+
+
+@pytest.mark.benchmark(group="compile filters")
+@pytest.mark.parametrize("count", [1, 100, 500])
+def test_patterns_to_automata(benchmark, count):
+    """From patterns to automata."""
+    wanted = [(p, False) for p in name_patterns(count)]
+
+    def build() -> None:
+        automaton.determine.cache_clear()
+        wide.patterns(wanted, range(count))
+
+    benchmark.pedantic(build, rounds=3, warmup_rounds=1)

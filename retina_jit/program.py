@@ -75,7 +75,7 @@ class Program:
             raise SubscriptionError("no subscription: decorate a function with @subscribe(filter)")
         self.subscriptions = list(subscriptions)
         self.tunnels = tunnels
-        self.plan = compile_filters([FilterSpec(text=s.filter, level=s.level) for s in subscriptions])
+        self.plan = compile_filters([FilterSpec(text=s.filter, level=s.level, folder=s.folder) for s in subscriptions])
         self.sessions = {p.name: p for p in protocols().values() if p.level == "session"}
         self._check_meeting()
         self.needed = [p for p in self.sessions.values() if p.name in self._services()]

@@ -43,6 +43,8 @@ class Subscription:
         `jit` only: one record per worker, the callback's last parameter.
     merge : callable or None
         `jit` only: makes one result of the workers' states: `merge(list of records)`.
+    folder : str
+        Where relative paths in the filter begin: that of the app, or of the TOML file.
     sink : Sink or None
         `sink` only: where the events are written without Python (see `retina_jit.sinks.base`).
     """
@@ -54,6 +56,7 @@ class Subscription:
     state: np.ndarray[Any, Any] | None = None
     merge: Callable[..., Any] | None = None
     name: str = ""
+    folder: str = ""
     sink: Any = None
     result: Any = None
     workers: list[np.ndarray[Any, Any]] = field(default_factory=list)
@@ -211,12 +214,18 @@ def subscribe(
             resolved = tuple(_resolve(f"#{n}", t, where) for n, t in enumerate(datatypes, 1))
         else:
             resolved = _annotated(callback, where, skip_last=state is not None)
-        made = Subscription(filter, resolved, callback, deliver, _state(state), merge, name)
+        made = Subscription(filter, resolved, callback, deliver, _state(state), merge, name, _folder(callback))
         made.check()
         _collected.append(made)
         return callback
 
     return decorate
+
+
+def _folder(callback: Callable[..., Any]) -> str:
+    """Folder of the file that a function is written in; empty in a notebook."""
+    file = getattr(getattr(callback, "__code__", None), "co_filename", "")
+    return str(Path(file).resolve().parent) if Path(file).is_file() else ""
 
 
 def _state(state: Any) -> np.ndarray[Any, Any] | None:
@@ -264,6 +273,7 @@ def load_subscriptions(path: str | Path, callbacks: Mapping[str, Callable[..., A
         names = spec["datatypes"] if isinstance(spec["datatypes"], list) else [spec["datatypes"]]
         wanted = tuple(_resolve(f"#{k}", name, where) for k, name in enumerate(names, 1))
         one = Subscription(spec["filter"], wanted, callback, spec.get("deliver", "each"), name=spec["callback"])
+        one.folder = str(Path(path).resolve().parent)
         one.check()
         made.append(one)
     return made

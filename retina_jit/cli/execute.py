@@ -139,7 +139,7 @@ def explain(what: str, types: str, options: Options) -> int:
     else:
         names = [t for t in types.split(",") if t] or ["FiveTuple"]
         subscriptions = [named(names, what, _nothing, "each")]
-    plan = compile_filters([FilterSpec(text=s.filter, level=s.level) for s in subscriptions])
+    plan = compile_filters([FilterSpec(text=s.filter, level=s.level, folder=s.folder) for s in subscriptions])
     for n, s in enumerate(subscriptions):
         click.echo(f"# {n}: {s.name} [{s.level}] {', '.join(t.__name__ for t in s.types)}: {s.filter or '(everything)'}")
     click.echo(plan.explain())

@@ -42,10 +42,13 @@ class FilterSpec:
         The filter; empty: everything.
     level : str
         When its callback fires: "packet", "session", "connection", "static" or "streaming".
+    folder : str
+        Where relative paths of `in @file` begin; empty: the current folder.
     """
 
     text: str
     level: str
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class Plan:
         return "\n".join(lines) + "\n"
 
 
-def read_filter(text: str, names: Names, worlds: Worlds) -> Term:
+def read_filter(text: str, names: Names, worlds: Worlds, folder: str = "") -> Term:
     """Return the checked terms of one filter.
 
     Raises
@@ -135,7 +138,7 @@ def read_filter(text: str, names: Names, worlds: Worlds) -> Term:
     FilterError
         The text is no filter, or it can never match.
     """
-    term = resolve(parse(text), text, names)
+    term = resolve(parse(text), text, names, folder)
     refuse_impossible(term, text, worlds)
     return term
 
@@ -166,7 +169,7 @@ def compile_filters(
     for spec in specs:
         if spec.level not in LEVELS:
             raise FilterError(f"there is no level {spec.level!r}; the levels are {', '.join(LEVELS)}")
-        term = read_filter(spec.text, names, worlds)
+        term = read_filter(spec.text, names, worlds, spec.folder)
         if not is_direct(term, spec.level, names, worlds):
             refuse_unknowable(term, spec.level, spec.text, names, worlds)
         terms.append(term)

@@ -37,8 +37,10 @@ SAYS = {
 class Literals:
     """Reads the values of one filter, and knows its text for the errors."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, folder: str = "") -> None:
         self.text = text
+        self.folder = Path(folder)
+        """Where the path of a file of values begins, unless it begins at the root."""
 
     def fail(self, reason: str, span: Span) -> FilterError:
         """Return the error that points at a span."""
@@ -164,7 +166,7 @@ class Literals:
 
     def _lines(self, field: Field, value: FileOf) -> list[Value]:
         try:
-            lines = Path(value.path).expanduser().read_text().splitlines()
+            lines = (self.folder / Path(value.path).expanduser()).read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise self.fail(
                 f"{value.path} cannot be read: {getattr(error, 'strerror', None) or error}", value.span

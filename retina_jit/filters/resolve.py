@@ -62,15 +62,15 @@ class Names:
         return self.protocols[test.protocol].fields[test.field]
 
 
-def resolve(tree: Tree | None, text: str, names: Names) -> Term:
-    """Return the terms of a tree.
+def resolve(tree: Tree | None, text: str, names: Names, folder: str = "") -> Term:
+    """Return the terms of a tree; `folder` is where relative paths of files begin.
 
     Raises
     ------
     FilterError
         An unknown name, an operator or a value that does not go with the field.
     """
-    return TRUE if tree is None else merge(_Resolver(text, names).term(tree), names)
+    return TRUE if tree is None else merge(_Resolver(text, names, folder).term(tree), names)
 
 
 def merge(term: Term, names: Names) -> Term:
@@ -102,9 +102,9 @@ def joined(tests: list[Any], names: Names) -> Test:
 
 
 class _Resolver:
-    def __init__(self, text: str, names: Names) -> None:
+    def __init__(self, text: str, names: Names, folder: str) -> None:
         self.names = names
-        self.literals = Literals(text)
+        self.literals = Literals(text, folder)
 
     def fail(self, reason: str, span: Span) -> FilterError:
         return self.literals.fail(reason, span)

@@ -16,7 +16,7 @@ from retina_jit.filters.automaton import Pattern, TooLargeError
 
 MOST_WORDS = 1 << 22
 """Steps in one automaton: 16 MiB."""
-MOST_TOGETHER = 1024
+MOST_TOGETHER = 128
 """Regular expressions that are tried in one automaton."""
 
 Says = tuple[int, ...]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import time
+from bisect import bisect_right
+from ipaddress import ip_network
 
 import pytest
 from support.filters import Runner
 
+from retina_jit.app import load
 from retina_jit.errors import FilterError
 from retina_jit.filters import FilterSpec, compile_filters
 
@@ -90,6 +94,34 @@ def test_a_set_in_a_file(tmp_path):
     file.write_text("# nothing\n")
     with pytest.raises(FilterError, match="holds no value"):
         compile_filters([FilterSpec(f"tls.sni in @{file}", "session")])
+
+
+def test_a_relative_path_begins_at_the_folder_of_the_app(tmp_path):
+    (tmp_path / "ports.txt").write_text("80\n443\n8000..8100\n")
+    plan = compile_filters([FilterSpec("tcp.port in @ports.txt", "packet", str(tmp_path))])
+    assert plan.terms == compile_filters([FilterSpec("tcp.port in {80, 443, 8000..8100}", "packet")]).terms
+    app = tmp_path / "app.py"
+    app.write_text("from retina_jit import ConnRecord, subscribe\n\n@subscribe('tcp.port in @ports.txt')\ndef f(conn: ConnRecord): ...\n")
+    assert load(str(app))[0][0].folder == str(tmp_path)
+
+
+def test_a_hundred_thousand_networks(tmp_path):
+    """IPv4 and IPv6 in one list; looked up as sorted ranges, the longest prefix being covered by any other."""
+    rng = random.Random(4)
+    lines = [f"{rng.getrandbits(8)}.{rng.getrandbits(8)}.{rng.getrandbits(8)}.0/{rng.randint(20, 32)}" for _ in range(80_000)]
+    lines += [f"2001:{rng.getrandbits(16):x}:{rng.getrandbits(16):x}::/{rng.randint(33, 64)}" for _ in range(20_000)]
+    (tmp_path / "nets.txt").write_text("\n".join(lines))
+    begin = time.thread_time()
+    plan = compile_filters([FilterSpec("ip.src in @nets.txt", "packet", str(tmp_path))])
+    assert time.thread_time() - begin < 4
+    assert plan.stages["packet"].source.count("\n") < 60
+    four = next(t for t in plan.terms[0].terms if t.protocol == "ipv4")
+    wanted = sorted((int(n.network_address), int(n.broadcast_address)) for n in (ip_network(x, strict=False) for x in lines[:2000]))
+    starts = [low for low, _ in four.value]
+    for low, high in wanted:
+        n = bisect_right(starts, low) - 1
+        assert four.value[n][0] <= low
+        assert high <= four.value[n][1]
 
 
 def test_which_sessions_a_filter_can_meet():
