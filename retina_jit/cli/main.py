@@ -93,7 +93,7 @@ def run_command(ctx: click.Context, app: str, spec: str | None, **options: Any) 
 @main.command()
 @click.argument("types", nargs=-1, required=True)
 @click.option("-f", "filter_text", default="", metavar="FILTER", help="Which traffic.")
-@click.option("-T", "format_", default="jsonl", metavar="jsonl|csv", help="Format of the output.")
+@click.option("-T", "format_", default="jsonl", metavar="jsonl|csv|arrow|parquet", help="Format of the output.")
 @click.option("-o", "output", default="-", metavar="FILE", help="Where to write; standard output by default.")
 @SOURCES
 @click.pass_context

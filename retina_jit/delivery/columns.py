@@ -169,6 +169,12 @@ class Columns:
         word = self._field(rule.offset, f"u{rule.width}")
         return (word & np.array(rule.mask & ((1 << 8 * rule.width) - 1), word.dtype)) == 0
 
+    def nanoseconds(self, name: str) -> Array:
+        """Return a column of durations, exact [ns]."""
+        c = self._column(name)
+        end, since = self._field(c.place.offset, "i8"), c.options["since"]
+        return end - self._field(since.offset, "i8") if since is not None else end
+
     def _column(self, name: str) -> Column:
         found = getattr(self.type, name, None)
         if not isinstance(found, Column):
@@ -191,9 +197,7 @@ class Columns:
         if kind == "flag":
             return (self._field(offset, f"u{c.place.width}") & np.uint64(c.options["bits"])) != 0
         if kind == "seconds":
-            since = c.options["since"]
-            end = self._field(offset, "i8")
-            return (end - self._field(since.offset, "i8") if since is not None else end) / 1e9
+            return self.nanoseconds(c.name) / 1e9
         if kind == "object":
             return Columns(c.options["type"], self._buffer, self.events, self._places + offset)
         if kind == "bytes":

@@ -55,7 +55,7 @@ LAYERS: dict[str, set[str]] = {
     "subscription": {"errors", "datatypes"},
     "config": {"config_network", "errors", "parsers", "pipeline"},
     "config_network": set(),
-    "sinks": BASE | {"datatypes", "formats"},
+    "sinks": BASE | {"datatypes", "delivery", "formats"},
     "app": {"errors", "subscription"},
 }
 

@@ -1,0 +1,107 @@
+"""Arrow and Parquet files: events are brought together as columns, some ten thousand rows at a time."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from retina_jit import jit
+from retina_jit.datatypes.base import DataType, snake
+from retina_jit.delivery.arrow import pyarrow, to_arrow
+from retina_jit.delivery.columns import Columns, units
+from retina_jit.errors import ConfigError
+from retina_jit.sinks.base import Layout
+
+SCAN = "retina_jit.delivery.scan:scan"
+ROWS = 1 << 16
+"""Rows that are gathered before they are written."""
+
+
+class ArrowStream:
+    """An Arrow IPC stream; one subscription only. It can be read up to the last batch that was written.
+
+    The columns are those of the data type; of several data types each is a struct.
+    """
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._pa = pyarrow()
+        self._out = out
+        self._batches: list[Any] = []
+        self._rows = 0
+        self._writer: Any = None
+        self.lines = 0
+
+    def units(self, types: Sequence[type[DataType]]) -> list[str]:
+        """Return the entries that a subscription to `types` needs."""
+        return [SCAN, *[u for t in types for u in units(t)]]
+
+    def open(self, mine: Mapping[int, Layout], count: int) -> None:
+        """Learn which subscription writes here.
+
+        Raises
+        ------
+        ConfigError
+            More than one.
+        """
+        if len(mine) > 1:
+            raise ConfigError("a table has one kind of row: log one subscription, or use -T jsonl")
+        ((self._number, (self._types, self._offsets)),) = mine.items()
+        self._scan = jit.function(SCAN)
+        nothing = np.zeros(0, np.int64)
+        self._writer = self._make_writer(self._batch(bytes(8), nothing).schema)
+
+    def _make_writer(self, schema: Any) -> Any:
+        return self._pa.ipc.new_stream(self._out, schema)
+
+    def _batch(self, buffer: bytes, events: Any) -> Any:
+        tables = [to_arrow(Columns(t, buffer, events, events + o)) for t, o in zip(self._types, self._offsets, strict=True)]
+        if len(tables) == 1:
+            return self._pa.RecordBatch.from_struct_array(tables[0])
+        return self._pa.RecordBatch.from_arrays(tables, [snake(t.__name__) for t in self._types])
+
+    def take(self, address: int, length: int) -> int:
+        """Take the whole events among the bytes from `address` on. Returns how many bytes they take."""
+        found = np.zeros(length // 24 + 2, np.int64)
+        count = self._scan(address, length, found.ctypes.data, len(found) - 1)
+        if not count:
+            return 0
+        done, events = int(found[count]), found[:count]
+        events = events[events & 0xFFFFFFFF == self._number] >> 32
+        if len(events):
+            self._batches.append(self._batch(ctypes.string_at(address, done), events))
+            self._rows += len(events)
+            self.lines += len(events)
+            if self._rows >= ROWS:
+                self._write()
+        return done
+
+    def _write(self) -> None:
+        if self._batches:
+            self._writer.write_table(self._pa.Table.from_batches(self._batches).combine_chunks())
+            self._batches, self._rows = [], 0
+
+    def flush(self) -> None:
+        """Write what is gathered."""
+        self._write()
+
+    def close(self) -> None:
+        """Write the rest and what belongs at the end; the file below stays open."""
+        if self._writer is not None:
+            self._write()
+            self._writer.close()
+        self._out.flush()
+
+
+class Parquet(ArrowStream):
+    """A Parquet file, compressed with zstd; one subscription only. It can be read once it is closed."""
+
+    def _make_writer(self, schema: Any) -> Any:
+        from pyarrow import parquet
+
+        return parquet.ParquetWriter(self._out, schema, compression="zstd")
+
+    def flush(self) -> None:
+        """Do nothing: row groups shall be large."""
