@@ -146,12 +146,14 @@ def parse_handshakes(job, times):
             segment = job + 72 + 24 * n
             i.direction, i.address, i.length = load64(segment), load64(segment + 8), load64(segment + 16)
             i.at, i.lost, i.cut = 0, 0, 0
-            answer = call2(parse, state, given)
-            if answer & 1:
-                ready += 1
-                if project:
-                    memory.store64(context + 16, load64(job + 56))
-                    call1(project, context)
+            answer = 1
+            while answer & 7 == 1:  # READY alone: another session may be complete
+                answer = call2(parse, state, given)
+                if answer & 1:
+                    ready += 1
+                    if project:
+                        memory.store64(context + 16, load64(job + 56))
+                        call1(project, context)
             if answer & 6:
                 break
         call2(release, state, i.arena)

@@ -11,6 +11,7 @@ import numpy as np
 from retina_jit.datatypes.base import DataType, View, register
 from retina_jit.datatypes.column import ZERO, Names, flag, named, objects, raw, split_numbers, text
 from retina_jit.datatypes.tls_hellos import GROUPS, Hellos, is_grease
+from retina_jit.datatypes.x509 import Certificate
 from retina_jit.parsers.iana import tls as iana
 from retina_jit.parsers.tls import event
 from retina_jit.parsers.tls.event import RECORD
@@ -120,6 +121,8 @@ class TlsHandshake(Hellos):
 
     hello_retry_request = flag(RECORD, "flags", event.RETRIED, "Whether the server has asked for another ClientHello.")
     is_resumption = flag(RECORD, "flags", event.RESUMED, "Whether an earlier session was taken up, or a pre-shared key used.")
+    established = flag(RECORD, "flags", event.ESTABLISHED, "Whether keys were agreed on.")
+    ech = flag(RECORD, "flags", event.ECH, "Whether the client offers an encrypted ClientHello, or pretends to.")
     client_changed_cipher = flag(RECORD, "flags", event.CLIENT_CHANGED, "Whether the client's ChangeCipherSpec was seen.", shown=False)
     server_changed_cipher = flag(RECORD, "flags", event.SERVER_CHANGED, "Whether the server's ChangeCipherSpec was seen.", shown=False)
     session_ticket = flag(RECORD, "flags", event.TICKET, "Whether the server has given a ticket in clear (up to TLS 1.2).", shown=False)
@@ -130,6 +133,11 @@ class TlsHandshake(Hellos):
     client_certificates = _chain("client_certificates", "The client's chain, DER (up to TLS 1.2).")
     server_key_exchange_body = raw(RECORD, "server_key_exchange", "Body of ServerKeyExchange.", shown=False)
     client_key_exchange_body = raw(RECORD, "client_key_exchange", "Body of ClientKeyExchange.", shown=False)
+
+    @property
+    def certificates(self) -> list[Certificate]:
+        """The server's chain, decoded when asked for (needs `retina-jit[x509]`)."""
+        return [Certificate(der) for der in self.server_certificates]
 
     retry_group = named(
         RECORD, "retry_group", GROUPS, "Group that the HelloRetryRequest has asked for.", null=ZERO, shown=False

@@ -1,8 +1,8 @@
 """Make the captures that ship with the package, and `expected.json` beside this file.
 
-    python tests/traffic/make_samples.py [DIRECTORY]
+    python tests/traffic/make_samples.py [DIRECTORY [NAME ...]]
 
-Real stacks (OpenSSL, h11, dnspython) talk through memory; `synth` wraps their bytes into packets. Keys, randoms and
+Real stacks (OpenSSL, h11, dnspython, asyncssh) talk; `synth` wraps their bytes into packets. Keys, randoms and
 certificates are new at each run, so a new run gives new files and a new `expected.json`: commit them together.
 
 `expected.json` maps the file's name to {"frames": …, "connections": […]}, in order of first frames. A connection has
@@ -170,13 +170,34 @@ def _http(sample: Sample) -> None:
     sample.add(talk, http=stacks.http(talk, requests, pipelined=True))
 
 
-def main(directory: Path) -> None:
-    """Write tls.pcap, mixed.pcap and expected.json."""
-    expected: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        expected["tls.pcap"] = tls_sample(Path(scratch)).write(directory / "tls.pcap", nanoseconds=False)
-        expected["mixed.pcap"] = mixed_sample(Path(scratch)).write(directory / "mixed.pcap", nanoseconds=True)
+def ssh_sample(directory: Path) -> Sample:
+    """SSH with four sets of algorithms, and one on a port that is not its own."""
+    from traffic.ssh_stacks import cases
+
+    sample = Sample(DEFAULT_START_NS + 7200 * SECOND)
+    for n, case in enumerate(cases().values()):
+        start = sample.next_start()
+        talk = TcpConversation(("192.0.2.10", 43001 + n), ("198.51.100.22", 2222 if n == 1 else 22), start_ns=start)
+        talk.open()
+        for side, data in case.segments:
+            (talk.to_client if side else talk.to_server)(data)
+        talk.close(by=0)
+        sample.add(talk, ssh=case.report)
+    return sample
+
+
+MAKERS = {"tls.pcap": (tls_sample, False), "mixed.pcap": (mixed_sample, True), "ssh.pcap": (ssh_sample, True)}
+"""How each capture is made, and whether with nanoseconds."""
+
+
+def main(directory: Path, names: list[str]) -> None:
+    """Write captures, and their entries of expected.json."""
     table = Path(__file__).with_name("expected.json")
+    expected: dict[str, Any] = json.loads(table.read_text()) if table.exists() else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in names or MAKERS:
+            make, nanoseconds = MAKERS[name]
+            expected[name] = make(Path(scratch)).write(directory / name, nanoseconds=nanoseconds)
     table.write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")
     for name in expected:
         print(
@@ -186,4 +207,4 @@ def main(directory: Path) -> None:
 
 if __name__ == "__main__":
     here = Path(__file__).resolve().parents[2]
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else here / "retina_jit" / "samples")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else here / "retina_jit" / "samples", sys.argv[2:])

@@ -304,6 +304,16 @@ def is_resumption(session):
     return state_of.is_resumed(session)
 
 
+@session_field("bool", "Keys were agreed on: the server has answered, and both sides have changed to encryption (TLS 1.3: the server).")
+def established(session):
+    return state_of.is_established(session)
+
+
+@session_field("bool", "The client offers an encrypted ClientHello (ECH), or pretends to: `sni` is then a public name.")
+def ech(session):
+    return hello.find(hello.client_extensions(_client(session)), hello.ENCRYPTED_CLIENT_HELLO)[0] != 0
+
+
 @session_field("ints", "Alerts in clear, in their order: the descriptions.", bits=8, enum=_ALERTS, aliases=("tls.alert_message.desc",))
 def alerts(session, n):
     return np.int64(STATE_AT(session).alert_count) if n < 0 else state_of.alert_at(session, n) & 0xFF

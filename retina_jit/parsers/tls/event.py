@@ -60,7 +60,7 @@ RECORD = np.dtype(
 assert RECORD.itemsize % 8 == 0
 
 # RECORD.flags
-RETRIED, RESUMED, CLIENT_CHANGED, SERVER_CHANGED, TICKET, CERTIFICATE_REQUESTED, STATUS, GAP = (1 << n for n in range(8))
+RETRIED, RESUMED, CLIENT_CHANGED, SERVER_CHANGED, TICKET, CERTIFICATE_REQUESTED, STATUS, GAP, ESTABLISHED, ECH = (1 << n for n in range(10))
 
 HELLOS_AT, RECORD_AT = memory.at(HELLOS), memory.at(RECORD)
 _SIZE = HELLOS.itemsize
@@ -189,6 +189,8 @@ def project(context):
         | ((theirs & state.ASKED != 0) * CERTIFICATE_REQUESTED)
         | ((theirs & state.STATUS != 0) * STATUS)
         | (((ours | theirs) & state.GAP != 0) * GAP)
+        | (state.is_established(session) * ESTABLISHED)
+        | ((hello.find(hello.client_extensions(state.hello_of(state.client_side(session))), hello.ENCRYPTED_CLIENT_HELLO)[0] != 0) * ECH)
     )
     r.alert_count = row.alert_count
     r.client_direction = row.client

@@ -189,6 +189,15 @@ def has_session(state):
 
 
 @kernel
+def is_established(state):
+    """Whether keys were agreed on: the server has answered, both sides have changed to encryption (TLS 1.3: the server)."""
+    c, s = SIDE_AT(client_side(state)), SIDE_AT(server_side(state))
+    if s.hello_len == 0 or (c.flags | s.flags) & ENDED:
+        return False
+    return s.flags & TLS13 != 0 or (c.flags & CCS != 0 and s.flags & CCS != 0)
+
+
+@kernel
 def is_resumed(state):
     """Whether the server has taken up an earlier session: a pre-shared key in TLS 1.3, no ServerHelloDone before."""
     s = SIDE_AT(server_side(state))

@@ -6,6 +6,8 @@ import json
 import pickle
 
 import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from oracle.tls import message, record
 from support.sessions import parser
 from support.tls_stacks import cases
@@ -111,3 +113,33 @@ def test_it_shows_itself() -> None:
 def test_it_owns_its_bytes() -> None:
     tls = handshake("12 full")
     assert pickle.loads(pickle.dumps(tls.to_dict())) == tls.to_dict()
+
+
+def test_established_is_what_the_stacks_say() -> None:
+    for name, case in cases().items():
+        tls = handshake(name)
+        # In TLS 1.3 a refusal after the ServerHello is encrypted.
+        if case.report["completed"] or tls.version < 0x0304 or not tls.cipher:
+            assert tls.established == bool(case.report["completed"]), name
+
+
+def test_certificates_are_decoded_as_they_were_made() -> None:
+    tls = handshake("12 full")
+    own = tls.certificates[0]
+    decoded = x509.load_der_x509_certificate(cases()["12 full"].chain[0])
+    assert (own.subject, own.issuer) == (decoded.subject.rfc4514_string(), decoded.issuer.rfc4514_string())
+    assert "mail.example.net" in own.sans or any(name.startswith("*.") for name in own.sans)
+    assert own.not_before < own.not_after
+    assert own.sha256 == decoded.fingerprint(hashes.SHA256()).hex()
+    assert json.loads(json.dumps(own.to_dict()))["serial"] == f"{decoded.serial_number:x}"
+    assert handshake("13 full").certificates == []
+
+
+def test_an_encrypted_client_hello_is_noticed() -> None:
+    plain = [0x0A0A, 0x1301]
+    for kinds, expected in (([(0xFE0D, b"\0" * 8)], True), ([(0, b"")], False)):
+        extensions = b"".join(n.to_bytes(2, "big") + len(data).to_bytes(2, "big") + data for n, data in kinds)
+        body = b"\3\3" + bytes(32) + b"\0" + b"\0\4" + b"".join(n.to_bytes(2, "big") for n in plain) + b"\1\0"
+        body += len(extensions).to_bytes(2, "big") + extensions
+        with parser("tls").run([(0, record(message(1, body)))]) as session:
+            assert TlsHandshake(*session.event()).ech == session["ech"] == expected
