@@ -3,7 +3,15 @@
     retina-jit run examples/protocols.py -r retina_jit/samples/mixed.pcap
 """
 
-from retina_jit import DnsTransaction, FiveTuple, HttpTransaction, SshHandshake, TlsHandshake, subscribe
+from retina_jit import (
+    DnsTransaction,
+    FiveTuple,
+    HttpTransaction,
+    QuicStream,
+    SshHandshake,
+    TlsHandshake,
+    subscribe,
+)
 
 
 @subscribe("tls and not tcp.port in {443, 465, 636, 853, 993, 995}")
@@ -19,6 +27,11 @@ def http(http: HttpTransaction, who: FiveTuple) -> None:
 @subscribe("dns and not (udp.port in {53, 5353, 5355} or tcp.port = 53)")
 def dns(dns: DnsTransaction, who: FiveTuple) -> None:
     print(f"dns {who.resp_port} {dns.query_domain}")
+
+
+@subscribe("quic and udp.port != 443")
+def quic(quic: QuicStream, who: FiveTuple) -> None:
+    print(f"quic {who.resp_port} {quic.sni or '-'}")
 
 
 @subscribe("ssh and tcp.port != 22")

@@ -5,7 +5,7 @@
 
 from collections import Counter
 
-from retina_jit import DnsTransaction, HttpTransaction, TlsHandshake, subscribe
+from retina_jit import DnsTransaction, HttpTransaction, QuicStream, TlsHandshake, subscribe
 from retina_jit.app import at_end
 
 seen: Counter[tuple[str, str]] = Counter()
@@ -24,6 +24,11 @@ def http(http: HttpTransaction) -> None:
 @subscribe("tls")
 def tls(tls: TlsHandshake) -> None:
     seen["tls", tls.sni or "-"] += 1
+
+
+@subscribe("quic")
+def quic(quic: QuicStream) -> None:
+    seen["quic", quic.sni or "-"] += 1
 
 
 @at_end
