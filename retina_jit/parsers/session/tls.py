@@ -304,7 +304,7 @@ def is_resumption(session):
     return state_of.is_resumed(session)
 
 
-@session_field("bool", "Keys were agreed on: the server has answered, and both sides have changed to encryption (TLS 1.3: the server).")
+@session_field("bool", "Keys were agreed on: both sides have changed to encryption (TLS 1.3, resumed sessions: the server).")
 def established(session):
     return state_of.is_established(session)
 

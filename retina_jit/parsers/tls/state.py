@@ -190,11 +190,14 @@ def has_session(state):
 
 @kernel
 def is_established(state):
-    """Whether keys were agreed on: the server has answered, both sides have changed to encryption (TLS 1.3: the server)."""
+    """Whether keys were agreed on: both sides have changed to encryption, or the server has where the client follows."""
     c, s = SIDE_AT(client_side(state)), SIDE_AT(server_side(state))
     if s.hello_len == 0 or (c.flags | s.flags) & ENDED:
         return False
-    return s.flags & TLS13 != 0 or (c.flags & CCS != 0 and s.flags & CCS != 0)
+    if s.flags & TLS13:
+        return True
+    # A session that is taken up is complete with the server's ChangeCipherSpec, so the client's was not waited for.
+    return s.flags & CCS != 0 and (c.flags & CCS != 0 or is_resumed(state))
 
 
 @kernel

@@ -141,5 +141,5 @@ def test_an_encrypted_client_hello_is_noticed() -> None:
         extensions = b"".join(n.to_bytes(2, "big") + len(data).to_bytes(2, "big") + data for n, data in kinds)
         body = b"\3\3" + bytes(32) + b"\0" + b"\0\4" + b"".join(n.to_bytes(2, "big") for n in plain) + b"\1\0"
         body += len(extensions).to_bytes(2, "big") + extensions
-        with parser("tls").run([(0, record(message(1, body)))]) as session:
+        with parser("tls").run([(0, record(22, message(1, body)))]) as session:
             assert TlsHandshake(*session.event()).ech == session["ech"] == expected

@@ -131,7 +131,7 @@ def test_probe(data: bytes, direction: int, answer: Probe) -> None:
 def test_memory_is_bounded_whatever_is_sent() -> None:
     """Retina keeps nothing; here a KEXINIT is kept, but no longer one than 32 KiB, and few messages of the exchange."""
     rng = random.Random(3)
-    many = b"".join(b"\0\0\x20\x04\x04\x1e" + rng.randbytes(8190) for _ in range(50))
+    many = b"".join(b"\0\0\x20\x04\x04\x1e" + rng.randbytes(8194) for _ in range(50))
     with parser("ssh").run([(0, b"SSH-2.0-x\r\n" + many), (1, b"SSH-2.0-y\r\n\0\3\xff\xfc\x04\x14" + rng.randbytes(200_000))]) as session:
         assert parser("ssh").used <= 1 << 18
         assert session["software_version_stoc"] == b"y"
