@@ -1,4 +1,4 @@
-"""QUIC: ns per connection, from the datagrams of both sides to the session; with libcrypto and with own code."""
+"""QUIC: ns per connection, from Initial packets of 1200 bytes to the session; with libcrypto and with own code."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from pathlib import Path
 import measure
 import numpy as np
 import pytest
+from oracle import quic as oracle
+from support.quic_plain import CLIENT_FRAMES, SERVER_FRAMES
 
 from retina_jit import jit, memory
 from retina_jit.delivery.event import CONTEXT, EVENT
 from retina_jit.parsers.crypto.library import Crypto
-from retina_jit.parsers.quic.examples import EXAMPLES
 from retina_jit.parsers.session import quic
 from retina_jit.state.arena import ARENA
 from retina_jit.state.layout import INPUT
 
 KERNELS = str(Path(__file__).with_name("loop_kernels.py"))
 ROUNDS, TIMES = 7, 1000
+DCID = bytes.fromhex("8394c8f03e515708")
 
 
 class Job:
@@ -51,7 +53,9 @@ class Job:
 @pytest.mark.parametrize("what", ["both", "client"])
 def test_initials(benchmark, what, crypto):
     """`client`: the client's Initial alone."""
-    segments = list(EXAMPLES[0].segments)[: 2 if what == "both" else 1]
+    first = oracle.initial(CLIENT_FRAMES, dcid=DCID, scid=b"client", size=1200)
+    answer = oracle.initial(SERVER_FRAMES, dcid=b"client", scid=b"server", secret_id=DCID, is_server=True, size=1200)
+    segments = [(0, first), (1, answer)][: 2 if what == "both" else 1]
     job = Job(segments, library=crypto == "library")
     assert job.run(1) == (what == "both")
     benchmark.pedantic(lambda: job.run(TIMES), rounds=ROUNDS, warmup_rounds=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from retina_jit.datatypes.base import View, register
 from retina_jit.datatypes.column import (
+    UTF8_OR_HEX,
     ZERO,
     Names,
     each_named,
@@ -13,11 +14,13 @@ from retina_jit.datatypes.column import (
     objects,
     raw,
     text,
+    texts,
     unless,
 )
 from retina_jit.datatypes.tls_hellos import Hellos
 from retina_jit.parsers.quic import event, frames, packet, state
 from retina_jit.parsers.quic.event import PACKET, RECORD
+from retina_jit.parsers.tls.event import HELLOS
 
 _OPENED = unless(PACKET, "flags", event.OPENED)
 _CLOSED = unless(RECORD, "flags", event.IS_CLOSED)
@@ -58,6 +61,10 @@ class QuicStream(Hellos):
     )
     first_version = number(RECORD, "first_version", "Version of the client's first packet that could be read.", null=ZERO, absent=0)
     tls_version = number(RECORD, "version", "Version of TLS, 0x0304; the client's version field if no server has answered.", null=ZERO, absent=0)
+    alpn = texts(HELLOS, "client_alpn_protocols", "Application protocols that the client offers.", prefix=1, encoding=UTF8_OR_HEX)
+    client_alpn_protocols = texts(
+        HELLOS, "client_alpn_protocols", "The same, as TlsHandshake names it.", prefix=1, encoding=UTF8_OR_HEX, shown=False
+    )
     dcid = raw(RECORD, "dcid", "Destination connection id of the client's first packet, in hexadecimal.", as_hex=True)
     scid = raw(RECORD, "scid", "Connection id that the client has chosen, in hexadecimal.", as_hex=True)
     server_scid = raw(RECORD, "server_scid", "Connection id that the server has chosen, in hexadecimal.", as_hex=True)
