@@ -10,4 +10,5 @@ COUNT = 60_000
 def test_damaged_quic() -> None:
     found = quic_fuzz.run(COUNT, 11)
     assert found.startswith(f"{COUNT} plaintexts, ")
-    assert int(found.split(", ")[1].split()[0]) > COUNT // 2, "frames were not reached"
+    hellos = int(found.split(", ")[1].split()[0])
+    assert COUNT // 10 < hellos < COUNT, f"damage does too much or nothing: {found}"

@@ -33,7 +33,7 @@ def fuzz(count: int, seed: int) -> str:
     base = [int(state.ctypes.data), driver.arena_address, int(scratch.ctypes.data)]
     plain = [_held(CLIENT_FRAMES), _held(SERVER_FRAMES)]
     words = np.array(base + [w for p in plain for w in (p.ctypes.data, p.size)], np.int64)
-    sessions = jit.function(f"{kernels}:damage_frames")(int(words.ctypes.data), count, seed)
+    hellos = jit.function(f"{kernels}:damage_frames")(int(words.ctypes.data), count, seed)
     opened = 0
     for n, example in enumerate(EXAMPLES):
         held = [(direction, _held(data)) for direction, data in example.segments]
@@ -43,7 +43,7 @@ def fuzz(count: int, seed: int) -> str:
         opened += jit.function(f"{kernels}:damage_datagrams")(int(words.ctypes.data), count // len(EXAMPLES), seed + n)
     assert driver.used == 0, "memory was not given back"
     assert quic.STATE is STATE
-    return f"{count} plaintexts, {sessions} sessions; {count} conversations, {opened} sessions"
+    return f"{count} plaintexts, {hellos} hellos; {count} conversations, {opened} sessions"
 
 
 def run(count: int, seed: int) -> str:

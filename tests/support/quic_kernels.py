@@ -6,7 +6,7 @@ from retina_jit import memory
 from retina_jit.jit import entry, kernel
 from retina_jit.memory import copy, fill, load64, shift_right, store8
 from retina_jit.parsers.quic import feed, frames
-from retina_jit.parsers.quic.state import STATE, STATE_AT, client_side, server_side
+from retina_jit.parsers.quic.state import SIDE_AT, STATE, STATE_AT, client_side, server_side
 from retina_jit.state.layout import INPUT
 
 INPUT_AT = memory.at(INPUT)
@@ -35,7 +35,8 @@ def _damage(address, length, seed):
 
 @entry
 def damage_frames(job, times, seed):
-    """Words: state, arena, scratch, address and length of plaintext of the client and of the server. Returns sessions."""
+    """Words: state, arena, scratch, address and length of plaintext of the client and of the server. Returns how often
+    there was a ClientHello."""
     state, arena, scratch = load64(job), load64(job + 8), load64(job + 16)
     found = 0
     for _ in range(times):
@@ -49,7 +50,8 @@ def damage_frames(job, times, seed):
             copy(scratch, address, length)
             length = _damage(scratch, length, seed)
             frames.take(state, server_side(state) if side else client_side(state), scratch, length, seed & 1)
-        found += 1 if feed.conclude(state) else 0
+        feed.conclude(state)
+        found += 1 if SIDE_AT(client_side(state)).hello_len else 0
         feed.free(state, arena)
     return found
 

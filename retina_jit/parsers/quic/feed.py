@@ -64,14 +64,23 @@ _PACKET = keys.WORK + keys.KEYS
 
 
 @kernel
+def _forget_streams(state):
+    """The client begins anew: what has come so far belongs to another attempt."""
+    forget_stream(state, side_of(state, 0))
+    forget_stream(state, side_of(state, 1))
+    STATE_AT(state).flags &= ~(HELLO_RETRY | ANSWERED)
+
+
+@kernel
 def _begin_anew(state, span, head, direction):
     """The client's packet `head` has opened with keys of its own connection id: they are the connection's from now on."""
     row = STATE_AT(state)
     expected = row.flags & RETRIED and same_id(state + SERVER_SCID, np.int64(row.server_scid_len), span, head[2], head[3])
-    if row.keyed and not expected:
-        forget_stream(state, side_of(state, 0))
-        forget_stream(state, side_of(state, 1))
-        row.flags &= ~(HELLO_RETRY | ANSWERED | RETRIED)
+    if row.keyed:
+        # After a Retry as well: the server has kept nothing, so all is said again, by some clients with a new hello.
+        _forget_streams(state)
+        if not expected:
+            row.flags &= ~RETRIED
     first = not row.keyed or not expected
     row.keyed = 1
     row.client = direction
@@ -138,6 +147,8 @@ def _take_initial(state, crypto, direction, span, at, head):
     else:
         side = side_of(state, direction)
         s = SIDE_AT(side)
+        if direction == row.client and row.flags & (NEGOTIATED | ANSWERED) == NEGOTIATED and row.version != head[1]:
+            _forget_streams(state)  # the server has refused a version, and this is another one
         s.next_number = max(s.next_number, number + 1)
         row.opened += 1
         if direction != row.client:

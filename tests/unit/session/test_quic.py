@@ -152,18 +152,19 @@ def test_retry(version: int) -> None:
     hello = client_hello(padding=900)
     half = pieces(hello, 500)
     with run(
-        from_client(half[0], **v),
+        from_client(whole(client_hello("before.example.com")), **v),
         (1, oracle.retry(dcid=CLIENT, scid=middle, original=DCID, token=b"token", **v)),
         from_client(half[1], dcid=middle, token=b"token", number=1, **v),
+        from_client(half[0], dcid=middle, token=b"token", number=2, **v),
         from_server(whole(server_hello()), secret_id=middle, **v),
     ) as session:
         assert session.stopped
         assert (session["retry"], session["token_len"], session["sni"]) == (True, 5, b"www.example.com")
         assert (session["dcid"], session["server_scid"]) == (DCID.hex().encode(), SERVER.hex().encode())
         packets = QuicStream(*session.event()).packets
-        assert [p.packet_type for p in packets] == ["Initial", "Retry", "Initial", "Initial"]
-        assert [p.token_len for p in packets] == [0, 5, 5, 0]
-        assert [p.packet_number for p in packets] == [0, None, 1, 0]
+        assert [p.packet_type for p in packets] == ["Initial", "Retry", "Initial", "Initial", "Initial"]
+        assert [p.token_len for p in packets] == [0, 5, 5, 5, 0]
+        assert [p.packet_number for p in packets] == [0, None, 1, 2, 0]
 
 
 def test_a_retry_without_its_tag_means_nothing() -> None:
@@ -179,7 +180,7 @@ def test_version_negotiation() -> None:
         hello = client_hello("new.example.com", padding=200)
         half = pieces(hello, 50)
         with run(
-            from_client(pieces(client_hello("old.example.com"), 40)[0], version=oracle.V2),
+            from_client(whole(client_hello("old.example.com")), version=oracle.V2),
             (1, oracle.negotiation(dcid=CLIENT, scid=DCID, versions=[1])),
             from_client(half[1], dcid=dcid),
             from_client(half[0], dcid=dcid, number=1),
