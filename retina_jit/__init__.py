@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         Tunnel,
         ZcFrame,
     )
+    from retina_jit.datatypes.own import data_type
     from retina_jit.errors import RetinaJitError
     from retina_jit.parsers.user import load_protocol
     from retina_jit.runtime import Result, Runtime, run
@@ -86,6 +87,7 @@ _HOME = {
         "Tunnel",
         "ZcFrame",
     ),
+    "retina_jit.datatypes.own": ("data_type",),
     "retina_jit.errors": ("RetinaJitError",),
     "retina_jit.parsers.user": ("load_protocol",),
     "retina_jit.runtime": ("Result", "Runtime", "run"),
@@ -132,6 +134,7 @@ __all__ = [
     "TlsHandshake",
     "Tunnel",
     "ZcFrame",
+    "data_type",
     "load_config",
     "load_protocol",
     "load_subscriptions",

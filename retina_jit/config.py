@@ -44,6 +44,8 @@ class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         Track TCP connections whose SYN was not seen.
     init_synack, init_fin, init_rst, init_data : bool
         Retina's names for the same, by what the first segment is; any of them switches `midstream` on.
+    max_waiting_packets, max_waiting_bytes : int
+        Packets kept per connection for packet-level callbacks whose filter asks for a session, until it is decided.
     max_sessions : int
         Sessions kept per connection for callbacks at its end; further ones are left out of lists and counted.
     probe_datagrams, probe_bytes : int
@@ -72,6 +74,8 @@ class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     init_fin: bool = False
     init_rst: bool = False
     init_data: bool = False
+    max_waiting_packets: int = 64
+    max_waiting_bytes: int = 65536
     max_sessions: int = 1000
     probe_datagrams: int = 4
     probe_bytes: int = 4096

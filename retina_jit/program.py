@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,28 @@ import numpy as np
 
 from retina_jit import jit, memory
 from retina_jit.datatypes.base import DataType
+from retina_jit.datatypes.own import OwnType
 from retina_jit.datatypes.sessions import Listed, items_of, kind_of
 from retina_jit.delivery.columns import units as column_units
-from retina_jit.delivery.event import EVENT
+from retina_jit.delivery.event import EVENT, STREAM_ID
 from retina_jit.errors import SubscriptionError
 from retina_jit.filters import FilterSpec, compile_filters
 from retina_jit.parsers.packet.decode import NARROW
 from retina_jit.parsers.protocol import Protocol, protocols
 from retina_jit.pipeline import layout
-from retina_jit.pipeline.layout import KIND, MOST_KINDS, SERVICE, SUBSCRIPTION
+from retina_jit.pipeline.layout import KIND, MOST_KINDS, MOST_OWN, OWN, SERVICE, SUBSCRIPTION
+from retina_jit.state.layout import PACKET
 from retina_jit.state.parts import RECORD
 from retina_jit.subscription import Subscription
 
-LEVELS = {"packet": layout.PACKET_LEVEL, "session": layout.SESSION_LEVEL, "connection": layout.CONNECTION_LEVEL, "static": layout.STATIC_LEVEL}
+LEVELS = {"packet": layout.PACKET_LEVEL, "session": layout.SESSION_LEVEL, "connection": layout.CONNECTION_LEVEL, "static": layout.STATIC_LEVEL, "streaming": layout.STREAMING_LEVEL}
+EVERY = {"packets": layout.EVERY_PACKETS, "bytes": layout.EVERY_BYTES, "seconds": layout.EVERY_SECONDS}
 FIREWALLS = {
     "deliver": "retina_jit.delivery.write:deliver",
     "admit": "retina_jit.pipeline.sessions:admit",
     "feed": "retina_jit.pipeline.sessions:feed",
-    "packet_delivery": "retina_jit.pipeline.sessions:packet_delivery",
+    "packet_delivery": "retina_jit.pipeline.following:packet_delivery",
+    "read_mail": "retina_jit.pipeline.streaming:read_mail",
     "segment": "retina_jit.pipeline.segments:segment",
     "terminate": "retina_jit.pipeline.ending:terminate",
     "spread_rows": "retina_jit.pipeline.spread:spread",
@@ -130,6 +134,7 @@ class Program:
         for n, owner in enumerate(self.plan.owners):
             r, s = records[n], self.subscriptions[owner]
             r["level"] = layout.CONNECTION_LEVEL if owner in self.plan.at_end else LEVELS[s.level]
+            r["owner"] = owner
             r["direct"] = n in self.plan.direct
             r["tier"] = self._tier(owner)
             asked = filter_services[n] if filter_services is not None else self.plan.services
@@ -138,7 +143,9 @@ class Program:
             r["must_services"] = self._mask(s.must_services)
             r["track"] = _parts(s) | (RECORD if owner in self.plan.at_end else 0)
             r["types"] = len(s.types)
-            r["size"] = sum(t.RECORD.itemsize for t in s.types)
+            r["size"] = sum(t.RECORD.itemsize for t in s.types) + (STREAM_ID if s.level == "streaming" else 0)
+            if s.every is not None:
+                r["every"], r["interval"], r["at_end"] = EVERY[s.every.unit], s.every.interval, s.every.at_end
             text = np.frombuffer(s.filter.encode() or b"\0", np.uint8)
             self._texts.append(text)
             r["text"], r["text_len"] = text.ctypes.data, len(s.filter.encode())
@@ -149,6 +156,7 @@ class Program:
                     self._describe_kept(r, k, t, self._items(owner, t))
         self.records = records
         self._lay_out_kinds()
+        self._lay_out_own()
         self._callbacks = [self._compiled_callback(n) if s.deliver == "jit" else None for n, s in enumerate(self.subscriptions)]
         for n, made in enumerate(self._callbacks):
             if made is not None:
@@ -209,10 +217,38 @@ class Program:
             record["service"] = self.sessions[item.SERVICE].number
             record["project"], record["size"] = jit.address(item.PROJECT), item.RECORD.itemsize
 
+    def _lay_out_own(self) -> None:
+        """Number the data types of the user's own: one per type, but for streams that clear theirs."""
+        numbers: dict[Any, int] = {}
+        self._own_entries: list[jit.Entry] = []
+        self.own, self.own_size = np.zeros(MOST_OWN, OWN), 0
+        for n, s in enumerate(self.subscriptions):
+            for k, t in enumerate(s.types):
+                if issubclass(t, OwnType):
+                    key = (t, n) if s.every is not None and "clear" in t.FUNCTIONS else t
+                    if key not in numbers:
+                        if len(numbers) == MOST_OWN:
+                            raise SubscriptionError(f"more than {MOST_OWN} data types of your own in one program")
+                        numbers[key] = len(numbers)
+                        self._lay_out_one(self.own[numbers[key]], t)
+                    self.records[n][f"kept{k}"] = numbers[key]
+                    self.records[n]["owns"] |= 1 << numbers[key]
+
+    def _lay_out_one(self, record: Any, t: type[OwnType]) -> None:
+        self.own_size = self.own_size or 8  # the first word says which have begun
+        record["offset"], record["size"] = self.own_size, t.RECORD.itemsize
+        self.own_size += t.RECORD.itemsize
+        for name in t.FUNCTIONS:
+            made = compile_own(t, name)
+            self._own_entries.append(made)
+            record[name] = made.address
+
     @property
     def notes(self) -> bool:
         """Whether connections need a NOTE beside them."""
-        return bool(self.records["own_services"].any() or self.records["kinds"].any())
+        level, direct = self.records["level"], self.records["direct"]
+        waits = (level == layout.PACKET_LEVEL) & (direct == 0)
+        return bool((self.records["own_services"] | self.records["kinds"] | waits | (level == layout.STREAMING_LEVEL)).any())
 
     def _tier(self, n: int) -> int:
         s = self.subscriptions[n]
@@ -262,11 +298,36 @@ def _describe_service(record: Any, protocol: Protocol) -> None:
 
 
 def _offsets(s: Subscription) -> list[int]:
-    at, offsets = EVENT.itemsize, []
+    at, offsets = EVENT.itemsize + (STREAM_ID if s.level == "streaming" else 0), []
     for t in s.types:
         offsets.append(at)
         at += t.RECORD.itemsize
     return offsets
+
+
+def compile_own(t: type[OwnType], name: str) -> jit.Entry:
+    """Wrap a function of a data type of the user's own as an entry (state, row), or (state) for `clear`."""
+    import numba
+
+    where = f"data type {t.__name__}: {name}"
+    scope: dict[str, Any] = {"user": numba.njit(nogil=True, error_model="numpy")(t.FUNCTIONS[name])}
+    scope["state_at"], scope["packet_at"] = memory.at(t.RECORD), memory.at(PACKET)
+    if name == "clear":
+        exec("def call(state):\n    user(state_at(state))\n    return 0", scope)  # noqa: S102
+    else:
+        exec("def call(state, row):\n    user(state_at(state), packet_at(row))\n    return 0", scope)  # noqa: S102
+    try:
+        return jit.adopt(jit.Kernel(scope["call"], role="entry"), where)
+    except KeyError as fault:
+        known = f"the state has {', '.join(t.STATE.names or ())}, a packet {', '.join(PACKET.names or ())}"
+        raise SubscriptionError(f"{where} asks for {fault}; {known}") from fault
+    except numba.core.errors.NumbaError as fault:
+        raise SubscriptionError(f"{where} does not compile in nopython mode:\n{fault}") from fault
+
+
+def _adopt(s: Subscription, body: str, scope: dict[str, Any]) -> jit.Entry:
+    exec(f"def callback(place, state):\n{body}", scope)  # noqa: S102
+    return jit.adopt(jit.Kernel(scope["callback"], role="entry"), f"callback {s.name}")
 
 
 def compile_callback(s: Subscription, views: Sequence[tuple[Any, int]]) -> jit.Entry:
@@ -281,10 +342,15 @@ def compile_callback(s: Subscription, views: Sequence[tuple[Any, int]]) -> jit.E
     if s.state is not None:
         scope["state_at"] = memory.at(s.state.dtype)
         arguments.append("state_at(state)")
-    exec(f"def callback(place, state):\n    user({', '.join(arguments)})\n    return 0", scope)  # noqa: S102
-    wrapper: Callable[..., Any] = scope["callback"]
+    call = f"user({', '.join(arguments)})"
     try:
-        return jit.adopt(jit.Kernel(wrapper, role="entry"), f"callback {s.name}")
+        if s.level == "streaming":
+            # False: no more of this connection. One that gives nothing goes on, as in Python.
+            made = _adopt(s, f"    return 0 if {call} else 1", scope)
+            results = {str(signature.return_type) for signature in scope["user"].nopython_signatures}
+            if results != {"none"}:
+                return made
+        return _adopt(s, f"    {call}\n    return 0", scope)
     except KeyError as fault:
         known = ", ".join(sorted({n for t in s.types for n in t.RECORD.names or ()} | set(s.state.dtype.names or () if s.state is not None else ())))
         raise SubscriptionError(f"subscription {s.name!r}: the callback asks a record for {fault}; there are: {known}") from fault

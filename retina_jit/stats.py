@@ -45,6 +45,10 @@ COUNTERS = (
     "ended_half_open",  # unanswered attempts that made room for others
     "ended_drained",  # at the end of the input
     "sessions",
+    "packets_kept",  # until the filter of their connection is decided
+    "packets_not_kept",  # a cap did not allow it
+    "unsubscribed",  # connections of which a streaming callback wanted no more
+    "streams_refused",  # streams not begun because the byte pool is used up
     "sessions_kept",  # for the end of their connection, once for each shape in which they are wanted
     "sessions_left_out",  # not kept: a cap did not allow it
     "events",

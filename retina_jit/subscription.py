@@ -25,6 +25,25 @@ MOST_TYPES = 8
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+@dataclass(frozen=True)
+class Every:
+    """How often a streaming subscription is called.
+
+    Attributes
+    ----------
+    unit : str
+        "packets", "bytes" (of whole frames) or "seconds" (of capture time).
+    interval : int
+        How many; seconds in ns.
+    at_end : bool
+        Whether a last call is made at the end of the connection.
+    """
+
+    unit: str
+    interval: int
+    at_end: bool = False
+
+
 @dataclass
 class Subscription:
     """What is wanted: which traffic (filter), as what (data types), to whom (callback).
@@ -47,6 +66,10 @@ class Subscription:
         Where relative paths in the filter begin: that of the app, or of the TOML file.
     sink : Sink or None
         `sink` only: where the events are written without Python (see `retina_jit.sinks.base`).
+    every : Every or None
+        How often it is called while a connection lives; None: it is no streaming subscription.
+    where : str
+        How error messages call it; empty: by its name.
     """
 
     filter: str
@@ -58,12 +81,16 @@ class Subscription:
     name: str = ""
     folder: str = ""
     sink: Any = None
+    every: Every | None = None
+    where: str = ""
     result: Any = None
     workers: list[np.ndarray[Any, Any]] = field(default_factory=list)
 
     @property
     def level(self) -> str:
         """When it fires: at the latest level among its data types."""
+        if self.every is not None:
+            return "streaming"
         levels = {t.LEVEL for t in self.types}
         return next(x for x in ("connection", "session", "packet", "static") if x in levels)
 
@@ -85,7 +112,7 @@ class Subscription:
         SubscriptionError
             With the reason.
         """
-        where = f"subscription {self.name!r}"
+        where = self.where or f"subscription {self.name!r}"
         if not self.types:
             raise SubscriptionError(f"{where}: the callback asks for no data type; known: {', '.join(sorted(data_types()))}")
         if len(self.types) > MOST_TYPES:
@@ -111,6 +138,8 @@ class Subscription:
             raise SubscriptionError(f"{where}: the same data type twice: {', '.join(names)}")
         if self.deliver not in TIERS:
             raise SubscriptionError(f"{where}: deliver={self.deliver!r} is none of {', '.join(TIERS)}")
+        if packet and self.every is not None:
+            raise SubscriptionError(f"{where}: {packet[0]} is delivered for each packet; every_... is for what a connection amounts to so far")
         lists = [t.__name__ for t in self.types if issubclass(t, Listed)]
         if lists and self.deliver == "sink":
             raise SubscriptionError(f"{where}: {lists[0]} is for callbacks; log the session's own type, one line each")
@@ -185,6 +214,10 @@ def subscribe(
     deliver: str = "each",
     state: Any = None,
     merge: Callable[..., Any] | None = None,
+    every_packets: int | None = None,
+    every_bytes: int | None = None,
+    every_seconds: float | None = None,
+    at_end: bool = False,
 ) -> Callable[[F], F]:
     """Subscribe a function to traffic.
 
@@ -200,12 +233,18 @@ def subscribe(
         `jit` only: a record per worker, passed as the last argument.
     merge : callable, optional
         `jit` only: gets the workers' records (structured arrays of one), its result is the subscription's `result`.
+    every_packets, every_bytes, every_seconds : number, optional
+        At most one: call again and again while the connection lives, first with the packet that completes the match. A
+        function that returns False is not called again for that connection. See docs/levels.md.
+    at_end : bool
+        With every_...: also call at the end of the connection.
 
     Raises
     ------
     SubscriptionError
         Data types that are unknown or do not go together.
     """
+    every = every_of({"every_packets": every_packets, "every_bytes": every_bytes, "every_seconds": every_seconds}, at_end)
 
     def decorate(callback: F) -> F:
         name = getattr(callback, "__name__", "callback")
@@ -214,7 +253,7 @@ def subscribe(
             resolved = tuple(_resolve(f"#{n}", t, where) for n, t in enumerate(datatypes, 1))
         else:
             resolved = _annotated(callback, where, skip_last=state is not None)
-        made = Subscription(filter, resolved, callback, deliver, _state(state), merge, name, _folder(callback))
+        made = Subscription(filter, resolved, callback, deliver, _state(state), merge, name, _folder(callback), every=every)
         made.check()
         _collected.append(made)
         return callback
@@ -228,6 +267,31 @@ def _folder(callback: Callable[..., Any]) -> str:
     return str(Path(file).resolve().parent) if Path(file).is_file() else ""
 
 
+def every_of(given: Mapping[str, Any], at_end: bool, where: str = "subscribe") -> Every | None:
+    """Make an `Every` of the values of every_packets, every_bytes and every_seconds.
+
+    Raises
+    ------
+    SubscriptionError
+        More than one is given, or one that is no positive number.
+    """
+    chosen = {k: v for k, v in given.items() if v is not None}
+    if len(chosen) > 1:
+        raise SubscriptionError(f"{where}: {' and '.join(chosen)} together; take one of them")
+    if not chosen:
+        if at_end:
+            raise SubscriptionError(f"{where}: at_end goes with every_packets, every_bytes or every_seconds; ConnRecord comes at the end anyway")
+        return None
+    ((name, value),) = chosen.items()
+    unit = name.removeprefix("every_")
+    if isinstance(value, bool) or not isinstance(value, int | float) or (unit != "seconds" and value != int(value)):
+        raise SubscriptionError(f"{where}: {name}={value!r} is no {'number' if unit == 'seconds' else 'whole number'}")
+    interval = round(value * 10**9) if unit == "seconds" else int(value)
+    if not 0 < interval < 1 << 62:
+        raise SubscriptionError(f"{where}: {name}={value!r}: must be more than 0")
+    return Every(unit, interval, at_end)
+
+
 def _state(state: Any) -> np.ndarray[Any, Any] | None:
     if state is None:
         return None
@@ -238,8 +302,41 @@ def _state(state: Any) -> np.ndarray[Any, Any] | None:
     return np.zeros(1, np.dtype(state))
 
 
+EVERY_KEYS = ("every_packets", "every_bytes", "every_seconds")
+SPEC_KEYS = ("filter", "datatypes", "callback", "deliver", *EVERY_KEYS, "at_end", "streaming")
+
+
+def _streaming(spec: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Retina's spelling: `streaming = { packets = 10 }`."""
+    given = spec.get("streaming")
+    if given is None:
+        return {}
+    if not isinstance(given, dict) or len(given) != 1 or next(iter(given)).lower() not in ("packets", "bytes", "seconds"):
+        raise SubscriptionError(f"{where}: streaming = {given!r}: write {{ packets = N }}, {{ bytes = N }} or {{ seconds = N }}")
+    ((unit, value),) = given.items()
+    return {f"every_{unit.lower()}": value}
+
+
+def _agree(callback: Callable[..., Any], wanted: tuple[type[DataType], ...], where: str) -> None:
+    """Compare the data types of a file with the callback's parameters, and with their annotations if it has any."""
+    parameters = [p for p in inspect.signature(callback).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    takes_any = any(p.kind == p.VAR_POSITIONAL for p in inspect.signature(callback).parameters.values())
+    name = getattr(callback, "__name__", "callback")
+    least = sum(p.default is p.empty for p in parameters)
+    if not takes_any and not least <= len(wanted) <= len(parameters):
+        raise SubscriptionError(f"{where}: {name} takes {len(parameters)} parameters, datatypes names {len(wanted)}")
+    hints = typing.get_type_hints(callback)
+    for p, t in zip(parameters, wanted, strict=False):
+        if p.name in hints and hints[p.name] is not typing.Any:
+            annotated = _resolve(p.name, hints[p.name], where)
+            if annotated is not t:
+                raise SubscriptionError(f"{where}: {name} wants {annotated.__name__} as {p.name!r}, datatypes says {t.__name__}")
+
+
 def load_subscriptions(path: str | Path, callbacks: Mapping[str, Callable[..., Any]]) -> list[Subscription]:
     """Read subscriptions from a TOML file: `[[subscriptions]]` with filter, datatypes, callback (Retina's format).
+
+    Further keys, all optional: deliver; every_packets, every_bytes or every_seconds (or Retina's `streaming`), at_end.
 
     Parameters
     ----------
@@ -258,21 +355,32 @@ def load_subscriptions(path: str | Path, callbacks: Mapping[str, Callable[..., A
     except (OSError, tomllib.TOMLDecodeError) as fault:
         raise SubscriptionError(f"{path}: {fault}") from fault
     made = []
-    for n, spec in enumerate(content.get("subscriptions", []), 1):
+    listed = content.get("subscriptions", [])
+    if unknown_parts := sorted(set(content) - {"subscriptions"}):
+        raise SubscriptionError(f"{path}: unknown table {unknown_parts[0]!r}; write [[subscriptions]]")
+    if not isinstance(listed, list) or not all(isinstance(spec, dict) for spec in listed):
+        raise SubscriptionError(f"{path}: subscriptions is no array of tables; write [[subscriptions]] above each entry")
+    for n, spec in enumerate(listed, 1):
         where = f"{path}: subscription {n}"
-        unknown = set(spec) - {"filter", "datatypes", "callback", "deliver"}
+        unknown = sorted(set(spec) - set(SPEC_KEYS))
         if unknown:
-            raise SubscriptionError(f"{where}: unknown key {sorted(unknown)[0]!r}; known: filter, datatypes, callback, deliver")
+            near = difflib.get_close_matches(unknown[0], SPEC_KEYS, 1, 0.5)
+            raise SubscriptionError(f"{where}: unknown key {unknown[0]!r}; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(SPEC_KEYS)}"))
         missing = [k for k in ("filter", "datatypes", "callback") if k not in spec]
         if missing:
             raise SubscriptionError(f"{where}: {missing[0]!r} is missing")
+        for key in ("filter", "callback", "deliver"):
+            if not isinstance(spec.get(key, ""), str):
+                raise SubscriptionError(f"{where}: {key} = {spec[key]!r} is no text")
         callback = callbacks.get(spec["callback"])
         if not callable(callback):
             near = difflib.get_close_matches(spec["callback"], [k for k, v in callbacks.items() if callable(v)], 1)
             raise SubscriptionError(f"{where}: no function {spec['callback']!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         names = spec["datatypes"] if isinstance(spec["datatypes"], list) else [spec["datatypes"]]
         wanted = tuple(_resolve(f"#{k}", name, where) for k, name in enumerate(names, 1))
-        one = Subscription(spec["filter"], wanted, callback, spec.get("deliver", "each"), name=spec["callback"])
+        _agree(callback, wanted, where)
+        every = every_of({k: spec.get(k) for k in EVERY_KEYS} | _streaming(spec, where), bool(spec.get("at_end", False)), where)
+        one = Subscription(spec["filter"], wanted, callback, spec.get("deliver", "each"), name=spec["callback"], every=every, where=where)
         one.folder = str(Path(path).resolve().parent)
         one.check()
         made.append(one)

@@ -19,7 +19,7 @@ from retina_jit.ingest.stream import ReadingStopped, asked_to_stop
 from retina_jit.memory import Region
 from retina_jit.parsers.crypto.library import Crypto
 from retina_jit.pipeline.groups import GROUP_HEAD
-from retina_jit.pipeline.layout import MOST_GROUPS, MOST_ROWS, NOTE, WORKER
+from retina_jit.pipeline.layout import MAIL, MOST_GROUPS, MOST_MAIL, MOST_ROWS, NOTE, WORKER
 from retina_jit.program import FIREWALLS, Program
 from retina_jit.state.arena import ARENA
 from retina_jit.state.fragments import DATAGRAM, FRAGMENTS
@@ -98,6 +98,8 @@ class Worker:
         w["context"] = self._reserve(CONTEXT.itemsize).address
         w["sets"] = self._reserve(24 * words + 8 * ROOM).address
         w["mine"] = self._reserve(16 * words).address
+        w["getting"], w["got"] = self._reserve(8 * words).address, self._reserve(8 * words).address
+        w["mail"] = self._reserve(MAIL.itemsize * MOST_MAIL).address
         w["tables"] = p.tables.ctypes.data
         for name, unit in FIREWALLS.items():
             w[name] = jit.address(unit)
@@ -112,7 +114,7 @@ class Worker:
             self.states.append(state)
             own[n]["state"] = state.ctypes.data if state is not None else 0
         w["subscriptions"], w["count"], w["words"] = own.ctypes.data, count, words
-        w["kinds"] = p.kinds.ctypes.data
+        w["kinds"], w["own"], w["own_size"] = p.kinds.ctypes.data, p.own.ctypes.data, p.own_size
         w["services"], w["service_count"] = p.services.ctypes.data, p.service_count
         w["tcp_services"], w["udp_services"] = p.transport_services("tcp"), p.transport_services("udp")
         w["group_size"] = GROUP_HEAD + 16 * words
@@ -165,6 +167,9 @@ class Worker:
         w["decap"] = self.config.tunnels()
         w["midstream"], w["most_held"] = self.config.midstream, c.max_out_of_order
         w["most_sessions"] = c.max_sessions
+        w["most_waiting"], w["most_waiting_bytes"] = c.max_waiting_packets, c.max_waiting_bytes
+        if self.program.own_size:
+            w["own_area"] = self._reserve(self.program.own_size * most).address
         if self.program.notes:
             w["notes"] = self._reserve(NOTE.itemsize * most).address
         w["probe_datagrams"], w["probe_bytes"] = c.probe_datagrams, c.probe_bytes

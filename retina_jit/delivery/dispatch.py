@@ -12,6 +12,7 @@ from retina_jit import jit
 from retina_jit.delivery.columns import Columns
 from retina_jit.delivery.event import EVENT
 from retina_jit.delivery.sinks import Sinks, address_of
+from retina_jit.delivery.streams import Streams
 from retina_jit.errors import CallbackError
 from retina_jit.subscription import Subscription
 
@@ -101,7 +102,13 @@ class Dispatcher:
         self._direct = self._sinks.only
         self._piece = BATCH_PIECE if self._batches else PIECE
         self._handlers = [None if s.deliver != "each" else _each(s, o) for s, o in zip(subscriptions, offsets, strict=True)]
-        self._loop = _every(subscriptions[0], offsets[0]) if len(subscriptions) == 1 and not self._batches else None
+        self._streams = Streams(worker)
+        for n, s in enumerate(subscriptions):
+            handler = self._handlers[n]
+            if s.every is not None and handler is not None:
+                self._handlers[n] = self._streams.asking(n, handler)
+        plain = len(subscriptions) == 1 and not self._batches and subscriptions[0].every is None
+        self._loop = _every(subscriptions[0], offsets[0]) if plain else None
         self.delivered = 0
         self.failed = [0] * len(subscriptions)
 
@@ -115,6 +122,7 @@ class Dispatcher:
         """
         worker = self._worker
         head, tail = int(worker["head"]), int(worker["tail"])
+        self._streams.settle(head, tail)
         if head == tail:
             return 0
         mask = self._size - 1
@@ -195,8 +203,14 @@ class Dispatcher:
 
     def _batch(self, n: int, buffer: bytes, places: np.ndarray[Any, Any]) -> None:
         s = self._subscriptions[n]
+        if s.every is not None:
+            places = self._streams.left(n, buffer, places)
+            if not len(places):
+                return
         try:
-            s.callback(*[Columns(t, buffer, places, places + o) for t, o in zip(s.types, self._offsets[n], strict=True)])
+            answer = s.callback(*[Columns(t, buffer, places, places + o) for t, o in zip(s.types, self._offsets[n], strict=True)])
+            if s.every is not None:
+                self._streams.answered(n, buffer, places, answer)
         except Exception as error:  # noqa: BLE001 - whatever a user's callback raises
             self._failed(n, error)
 

@@ -31,6 +31,9 @@ EVENT = np.dtype(
 )
 assert EVENT.itemsize == 24
 
+STREAM_ID = 8
+"""Bytes behind the header of an event at streaming level: which stream it is of, for the answer."""
+
 MAX_EVENT = 4 << 20
 """Longest event [byte]; a longer one is delivered without the variable parts that do not fit, and counted."""
 
@@ -51,6 +54,7 @@ CONTEXT = np.dtype(
         ("subscription", "i8"),
         ("worker", "i8"),
         ("end", "i8"),  # 1: the connection has ended
+        ("stream", "i8"),  # streaming level: address of the STREAM
         ("position", "i8"),  # of the data type in the subscription
     ]
 )

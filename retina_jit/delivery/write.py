@@ -10,11 +10,11 @@ from __future__ import annotations
 from retina_jit import memory
 from retina_jit.delivery.event import CONTEXT_AT, EVENT, MAX_EVENT, SKIP
 from retina_jit.jit import entry, external, kernel
-from retina_jit.memory import atomic_load, atomic_store, call1, call2, copy, load64
+from retina_jit.memory import atomic_load, atomic_store, call1, call2, copy, load64, store64
 from retina_jit.pipeline.access import SUBSCRIPTION_AT, WORKER_AT, add, counter, subscription_address
-from retina_jit.pipeline.layout import JIT_TIER, STORED, SUBSCRIPTION, WORKER
+from retina_jit.pipeline.layout import JIT_TIER, STORED, STREAM, STREAMING_LEVEL, SUBSCRIPTION, WORKER
 
-EVENT_AT, STORED_AT = memory.at(EVENT), memory.at(STORED)
+EVENT_AT, STORED_AT, STREAM_AT = memory.at(EVENT), memory.at(STORED), memory.at(STREAM)
 STORED_HEAD = STORED.itemsize
 PROJECTS = SUBSCRIPTION.fields["project0"][1]  # type: ignore[index]
 OFFSETS = SUBSCRIPTION.fields["offset0"][1]  # type: ignore[index]
@@ -60,11 +60,13 @@ def _head(event, size, number, ts, w):
     e = EVENT_AT(event)
     c = CONTEXT_AT(WORKER_AT(w).context)
     e.size, e.subscription, e.ts, e.worker, e.cut = size, number, ts, WORKER_AT(w).id, c.overflow
+    if SUBSCRIPTION_AT(c.subscription).level == STREAMING_LEVEL:
+        store64(event + EVENT_SIZE, STREAM_AT(c.stream).id)
 
 
 @entry
 def deliver(w, number, row, ts, connection, track, session, service, end):
-    """Deliver one match of subscription `number`.
+    """Deliver one match of subscription `number`. Returns what a compiled callback has given, else 0.
 
     row, connection, track, session: addresses, 0 where there is none; at connection level `session` is the image that is
     kept of it (see `retina_jit.pipeline.keeping`). ts: capture time [ns]. end: the connection is over.
@@ -81,7 +83,7 @@ def deliver(w, number, row, ts, connection, track, session, service, end):
         if _project(context, sub, event, event + MAX_EVENT) == 0:
             _head(event, c.cursor - event, number, ts, w)
             add(w, EVENTS, 1)
-            call2(s.callback, event, s.state)
+            return call2(s.callback, event, s.state)
         return 0
     least = EVENT_SIZE + s.size
     while True:

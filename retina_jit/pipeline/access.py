@@ -47,7 +47,7 @@ def connection_of(w, index):
 @leaf
 def deliver(w, number, row, ts, connection, track, session, service, end):
     """See `retina_jit.delivery.write.deliver`."""
-    call9(WORKER_AT(w).deliver, w, number, row, ts, connection, track, session, service, end)
+    return call9(WORKER_AT(w).deliver, w, number, row, ts, connection, track, session, service, end)
 
 
 @leaf
@@ -88,5 +88,5 @@ def note_first(w, index, row):
 
 @leaf
 def packet_delivery(w, index, row):
-    """See `retina_jit.pipeline.sessions.packet_delivery`."""
+    """See `retina_jit.pipeline.following.packet_delivery`."""
     call3(WORKER_AT(w).packet_delivery, w, index, row)

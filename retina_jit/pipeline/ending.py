@@ -18,6 +18,8 @@ from retina_jit.pipeline.layout import CONNECTION_LEVEL
 from retina_jit.pipeline.segments import count_dropped, flush
 from retina_jit.pipeline.sessions import finish, release_parser
 from retina_jit.pipeline.stages import end_stage, orient
+from retina_jit.pipeline.streaming import drop_streams, end_streams
+from retina_jit.pipeline.waiting import drop_packets
 from retina_jit.state import reassembly
 from retina_jit.state.arena import release
 from retina_jit.state.layout import CHUNKS_SIZE, DROPPED, PARSING, PROBING
@@ -52,9 +54,13 @@ def terminate(w, index, why):
                             w, 64 * n + bit, orient(w, index), c.last, connection,
                             track_address(worker.table, index), image, c.service, 1,
                         )  # fmt: skip
+        if worker.notes:
+            end_streams(w, index, worker.mine + 8 * worker.words)
     add(w, why, 1)
     release_parser(w, index)
     drop_stored(w, index)
+    drop_packets(w, index)
+    drop_streams(w, index)
     if c.held:
         count_dropped(w, reassembly.drop_all(c, worker.arena))
     t = track_address(worker.table, index)

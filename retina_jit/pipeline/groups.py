@@ -13,6 +13,10 @@ from retina_jit.pipeline.access import SUBSCRIPTION_AT, WORKER_AT, add, counter,
 from retina_jit.pipeline.layout import (
     CONNECTION_LEVEL,
     GROUP,
+    HAS_OWN,
+    HAS_PACKETS,
+    HAS_STREAMS,
+    HAS_WAITING,
     MOST_GROUPS,
     PACKET_LEVEL,
     SESSION_LEVEL,
@@ -58,14 +62,21 @@ def _describe(w, group):
             left &= left - 1
             s = SUBSCRIPTION_AT(subscription_address(w, 64 * n + bit))
             g.track |= s.track
+            g.owns |= s.owns
+            if s.owns:
+                g.packets |= HAS_OWN
             g.services |= s.type_services
             if s.level == CONNECTION_LEVEL or s.level == STREAMING_LEVEL:
                 g.kept |= s.type_services
                 g.kinds |= s.kinds
             if shift_right(alive, bit) & 1:
                 g.services |= s.filter_services
+                if s.level == PACKET_LEVEL:
+                    g.packets |= HAS_WAITING
             elif s.level == PACKET_LEVEL:
-                g.packets = 1
+                g.packets |= HAS_PACKETS
+            elif s.level == STREAMING_LEVEL:
+                g.packets |= HAS_STREAMS
 
 
 @kernel

@@ -142,7 +142,7 @@ def _keep_for(w, note, number, service, ts):
     base = WORKER_AT(w).scratch + 0
     for position in range(s.types):
         if load64(sub + SERVICES + 8 * position) == service:
-            kind = own_kind(number, position)
+            kind = own_kind(s.owner, position)
             if find_stored(note, kind) == 0:
                 if s.image == position + 1:
                     head = EVENT_HEAD + s.size

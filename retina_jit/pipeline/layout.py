@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 PACKET_LEVEL, SESSION_LEVEL, CONNECTION_LEVEL, STATIC_LEVEL, STREAMING_LEVEL = range(5)
+EVERY_PACKETS, EVERY_BYTES, EVERY_SECONDS = range(1, 4)
+HAS_PACKETS, HAS_WAITING, HAS_STREAMS, HAS_OWN = 1, 2, 4, 8
+"""GROUP.packets: packets are delivered; wait for a filter to be decided; are counted for streams; are shown to data types of the
+user's own."""
 RING_TIER, JIT_TIER, ROW_TIER = range(3)
 """ROW_TIER: a compiled callback of a direct packet subscription whose data types are views of the packet row."""
 MOST_TYPES = 8
@@ -13,6 +17,7 @@ MOST_TYPES = 8
 SUBSCRIPTION = np.dtype(
     [
         ("level", "i8"),
+        ("owner", "i8"),  # number of the subscription; another one where this is a further slot of it
         ("tier", "i8"),
         ("direct", "i8"),  # 1: decided and delivered by the packet stage
         ("filter_services", "i8"),  # session protocols that its filter asks about, a bit each
@@ -20,6 +25,10 @@ SUBSCRIPTION = np.dtype(
         ("must_services", "i8"),  # those without a session of which it is never called
         ("own_services", "i8"),  # connection level: those of which it keeps the first session that matches
         ("kinds", "i8"),  # connection level: kinds of items that its lists are made of, a bit each
+        ("owns", "i8"),  # data types of the user's own that it reads, a bit each
+        ("every", "i8"),  # streaming: EVERY_PACKETS, EVERY_BYTES or EVERY_SECONDS
+        ("interval", "i8"),  # how many of them; time in ns
+        ("at_end", "i8"),  # 1: a last call at the end of the connection
         ("image", "i8"),  # connection level: position + 1 of its plain session type, 0: it has none
         ("track", "i8"),  # parts of a connection that its data types read, a bit each
         ("types", "i8"),  # how many data types
@@ -45,6 +54,26 @@ ITEM = np.dtype([("size", "u4"), ("kind", "u4"), ("ts", "i8")])
 """Head of an item in a list of sessions: bytes with this head, kind, capture time; record and variable bytes follow."""
 LISTED = np.dtype([("items", "i8"), ("count", "i8")])
 """Record of a list of sessions: packed word of its items, and how many there are."""
+
+OWN = np.dtype([("new", "i8"), ("update", "i8"), ("clear", "i8"), ("offset", "i8"), ("size", "i8")])
+"""A data type of the user's own: its functions' addresses, where its record lies in a connection's area, and its size."""
+MOST_OWN = 62
+
+WAITING = np.dtype([("following", "i8"), ("size", "i8")])
+"""Head of a packet that waits; its PACKET row and its frame follow."""
+
+STREAM = np.dtype(
+    [
+        ("following", "i8"),
+        ("subscription", "i8"),
+        ("id", "i8"),  # index of the connection << 32 | a serial number
+        ("count", "i8"),  # packets or bytes since the last call; seconds: when the next one is due [ns]
+        ("calls", "i8"),  # made so far
+    ]
+)
+MAIL = np.dtype([("id", "i8"), ("subscription", "i8")])
+"""From Python to the worker: a stream that is not wanted any more."""
+MOST_MAIL = 1 << 12
 
 NOTE = np.dtype(
     [
@@ -84,10 +113,11 @@ GROUP = np.dtype(
         ("services", "i8"),  # session protocols to look for, a bit each
         ("kept", "i8"),  # session protocols of whose sessions something is kept until the end of the connection
         ("track", "i8"),
-        ("packets", "i8"),  # 1: some subscription wants its packets
+        ("packets", "i8"),  # what each packet is needed for: HAS_PACKETS, HAS_WAITING, HAS_STREAMS, HAS_OWN
         ("any", "i8"),  # 1: some subscription wants it or may come to want it
         ("undecided", "i8"),  # 1: some filter is not decided yet
         ("kinds", "i8"),  # kinds of items that its lists are made of, a bit each
+        ("owns", "i8"),  # data types of the user's own to show packets to, a bit each
     ]
 )
 """A set of subscriptions that a connection may still match (alive) and does match (matched). Two bitsets follow."""
@@ -157,6 +187,7 @@ WORKER = np.dtype(
         ("release_parts", "i8"),
         ("make_room", "i8"),
         ("packet_delivery", "i8"),
+        ("read_mail", "i8"),
         # -- program
         ("tables", "i8"),
         ("packet_stage", "i8"),
@@ -186,6 +217,8 @@ WORKER = np.dtype(
         ("decap", "i8"),  # kinds of tunnels to look into, a bit each
         ("defrag", "i8"),  # 1: fragments are put together
         ("most_held", "i8"),
+        ("most_waiting", "i8"),  # packets per connection that wait for its filter
+        ("most_waiting_bytes", "i8"),
         ("most_sessions", "i8"),  # sessions kept per connection
         ("probe_datagrams", "i8"),  # datagrams kept per connection while no protocol is sure
         ("probe_bytes", "i8"),  # and their bytes
@@ -206,6 +239,15 @@ WORKER = np.dtype(
         ("arena", "i8"),
         ("notes", "i8"),  # address of the NOTE records, 0: not needed
         ("kinds", "i8"),  # address of the KIND records
+        ("own", "i8"),  # address of the OWN records
+        ("own_area", "i8"),  # address of what they fill, per connection
+        ("own_size", "i8"),
+        ("getting", "i8"),  # scratch: two sets
+        ("got", "i8"),
+        ("serial", "i8"),  # of the last stream
+        ("mail", "i8"),
+        ("mail_head", "i8"),  # ever written; Python writes it
+        ("mail_tail", "i8"),  # ever read
         ("fragments", "i8"),
         ("parts", "i8"),  # parts of a connection that the program needs, a bit each (see state.parts)
         *[(f"part{n}", "i8") for n in range(8)],  # where each stands in the row beside the connection

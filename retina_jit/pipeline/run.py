@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from retina_jit.ingest.burst import SOURCE_AT, fill
 from retina_jit.jit import entry, kernel
-from retina_jit.memory import atomic_load, call2, call4, load64, store64
+from retina_jit.memory import atomic_load, call1, call2, call4, load64, store64
 from retina_jit.pipeline.access import PACKET_AT, PACKET_SIZE, WORKER_AT, add, counter
 from retina_jit.pipeline.connections import packet
 from retina_jit.pipeline.expiry import drain, expire
+from retina_jit.pipeline.layout import WORKER
 from retina_jit.pipeline.matches import FAILED, MATCHED, deliver_matches
 from retina_jit.state import timers
 from retina_jit.state.flowkey import set_key
@@ -21,6 +22,7 @@ from retina_jit.state.table import prefetch_record, prefetch_slot
 from retina_jit.status import Status
 
 STOPPED = int(Status.STOPPED)
+MAIL_HEAD = WORKER.fields["mail_head"][1]  # type: ignore[index]
 FOREVER = 1 << 62
 FRAMES, BYTES, FILTERED, DELIVERED = (counter(n) for n in ("frames", "bytes", "filtered", "delivered"))
 TUNNELLED = counter("tunnelled")
@@ -82,6 +84,8 @@ def run(w):
     while True:
         if atomic_load(worker.control):
             return STOPPED
+        if atomic_load(w + MAIL_HEAD) != worker.mail_tail:
+            call1(worker.read_mail, w)
         count = fill(worker.walk, worker.source, worker.rows, BURST)
         if count <= 0:
             return SOURCE_AT(worker.source).status + 0

@@ -31,12 +31,12 @@ from retina_jit.pipeline.probing import (
 )
 from retina_jit.pipeline.stages import (
     connection_stage,
-    deliver_packet,
     protocol_stage,
     session_stage,
     settle,
     take_out_fired,
 )
+from retina_jit.pipeline.user import clear_area
 from retina_jit.state.arena import allocate, release
 from retina_jit.state.flowkey import protocol_of
 from retina_jit.state.layout import (
@@ -84,6 +84,7 @@ def _wanted(w, index):
 def admit(w, index):
     """A new connection: who may want it? Look for a session protocol if anybody asks, else decide that it has none."""
     clear_note(w, index)
+    clear_area(w, index)
     connection_stage(w, index)
     c = connection_of(w, index)
     if _wanted(w, index):
@@ -328,10 +329,3 @@ def finish(w, index, ts):
             _ready(w, index, ts)
     elif c.phase == PROBING:
         _unknown(w, index)
-
-
-@entry
-def packet_delivery(w, index, row):
-    """Give one packet to the packet-level subscriptions that its connection matches."""
-    deliver_packet(w, index, row)
-    return 0

@@ -16,9 +16,10 @@ from retina_jit.pipeline.access import (
     deliver,
     subscription_address,
 )
-from retina_jit.pipeline.groups import GROUP_AT, group_address, intern_sets, load_sets
+from retina_jit.pipeline.groups import GROUP_AT, GROUP_HEAD, group_address, intern_sets, load_sets
 from retina_jit.pipeline.keeping import drop_stored, keep_session
-from retina_jit.pipeline.layout import PACKET_LEVEL, SESSION_LEVEL, STATIC_LEVEL
+from retina_jit.pipeline.layout import HAS_WAITING, SESSION_LEVEL, STATIC_LEVEL
+from retina_jit.pipeline.waiting import deliver_waiting, drop_packets
 from retina_jit.state.flowkey import high_port, is_ipv6, low_port, protocol_of
 from retina_jit.state.layout import IPV4, IPV6, ORIG_IS_HIGH, TCP, UDP
 from retina_jit.state.table import CONNECTION_AT, record_address, track_address
@@ -99,11 +100,18 @@ def take_answer(w):
 
 @kernel
 def settle(w, index):
-    """Give the connection the group of what stands in `mine`."""
-    c = CONNECTION_AT(record_address(WORKER_AT(w).table, index))
-    kept = GROUP_AT(group_address(w, c.group)).kept
+    """Give the connection the group of what stands in `mine`; what waits for it is delivered, or given back."""
+    worker = WORKER_AT(w)
+    c = CONNECTION_AT(record_address(worker.table, index))
+    before = group_address(w, c.group)
+    old = GROUP_AT(before)
+    if old.packets & HAS_WAITING:
+        deliver_waiting(w, index, before + GROUP_HEAD + 8 * worker.words, worker.mine + 8 * worker.words)
     c.group = intern_sets(w)
-    if kept and GROUP_AT(group_address(w, c.group)).kept == 0:
+    new = GROUP_AT(group_address(w, c.group))
+    if old.packets & ~new.packets & HAS_WAITING:
+        drop_packets(w, index)
+    if old.kept and new.kept == 0:
         drop_stored(w, index)
 
 
@@ -195,23 +203,3 @@ def session_stage(w, index, service, session, ts):
     if shift_right(GROUP_AT(group_address(w, CONNECTION_AT(connection).group)).kept, service) & 1:
         keep_session(w, index, service, session, row, _matched(w), ts)
     fire_static(w, index)
-
-
-@kernel
-def deliver_packet(w, index, row):
-    """Give one packet to the packet-level subscriptions that its connection matches."""
-    worker = WORKER_AT(w)
-    c = CONNECTION_AT(record_address(worker.table, index))
-    load_sets(w, c.group)
-    wanted = worker.mine + 8 * worker.words
-    if worker.packet_deliver_stage:
-        copy(_alive(w), wanted, 8 * worker.words)
-        call3(worker.packet_deliver_stage, worker.tables, row, worker.sets)
-        wanted = _matched(w)
-    for n in range(worker.words):
-        left = load64(wanted + 8 * n) + 0
-        while left:
-            bit = trailing_zeros(left)
-            left &= left - 1
-            if SUBSCRIPTION_AT(subscription_address(w, 64 * n + bit)).level == PACKET_LEVEL:
-                deliver(w, 64 * n + bit, row, PACKET_AT(row).ts, record_address(worker.table, index), 0, 0, 0, 0)

@@ -33,7 +33,7 @@ def handshakes(capture: str) -> list[dict]:
 
 def test_every_example_is_short_and_tested() -> None:
     assert {p.name for p in EXAMPLES} == {
-        *("basic.py", "basic_file.py", "count_packets.py", "log_ssh.py", "log_tls.py", "port_count.py", "protocols.py"),
+        *("basic.py", "basic_file.py", "bursts.py", "count_packets.py", "log_ssh.py", "log_tls.py", "port_count.py", "protocols.py"),
         "websites.py",
     }
     for path in EXAMPLES:
@@ -111,6 +111,13 @@ def test_count_packets() -> None:
     assert found
     assert int(found[1]) > 0
     assert int(found[2]) > 54 * int(found[1])
+
+
+def test_bursts() -> None:
+    lines = run("bursts.py").splitlines()
+    ends = {line.rpartition(" ")[0] for line in lines}
+    assert len(ends) == len(EXPECTED["mixed.pcap"]["connections"])
+    assert all(int(line.rpartition(" ")[2]) > 0 for line in lines)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
