@@ -150,6 +150,8 @@ class Session:
         """What keyed fields are asked for."""
         self.shown: list[Shown] | None = None
         """Set to [] to be filled with what each session shows when it is delivered."""
+        self.events: list[tuple[bytes, int, int]] = []
+        """The same as events, for the views of data types."""
 
     def feed(self, direction: int, data: bytes, lost: int = 0, cut: int = 0, ts: int = 0) -> int:
         """Give bytes of one direction, `cut` more of which were not captured, captured at `ts` [ns]; returns the flags of the last call."""
@@ -185,6 +187,7 @@ class Session:
         self.delivered += 1
         if self.shown is not None:
             event = self.event(room=1 << 17)
+            self.events.append(event)
             views = {t.__name__: t(*event).to_dict() for t in self.parser.types}
             self.shown.append(self.fields() | views)
 
