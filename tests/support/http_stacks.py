@@ -84,7 +84,9 @@ class _Handler(BaseHTTPRequestHandler):
             if self.command != "HEAD":
                 self.wfile.write(content)
 
-    do_POST = do_PUT = do_HEAD = do_DELETE = do_PROPFIND = do_GET
+
+for _method in ("POST", "PUT", "HEAD", "DELETE", "PROPFIND"):
+    setattr(_Handler, f"do_{_method}", _Handler.do_GET)
 
 
 @contextmanager

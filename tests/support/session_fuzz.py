@@ -11,9 +11,8 @@ import random
 import sys
 from typing import Any
 
-from support.sessions import parser
-
 from retina_jit.parsers.protocol import SessionExample, protocols
+from support.sessions import parser
 
 Piece = list[Any]
 """Direction, bytes, lost, cut."""

@@ -208,6 +208,14 @@ def clear(side):
 
 
 @kernel
+def discard(state, side):
+    """Give back the block in which a head is gathered."""
+    s = SIDE_AT(side)
+    pool.release(STATE_AT(state).arena, s.block, np.int64(s.room))
+    s.block = 0
+
+
+@kernel
 def _unfold(message, head):
     """Put spaces where a line was folded (RFC 9112, 5.2): in our copy, each byte of the line end."""
     for at in range(find_newline(head, 0) + 2, head[1]):

@@ -76,9 +76,7 @@ def _cut_head(state, direction):
     if s.line_at and s.block:
         s.message.flags |= CUT
         return take_head(state, direction, (s.block + HEAD_AT, np.int64(s.held)), np.int64(s.line_at))
-    if s.block:
-        pool.release(STATE_AT(state).arena, s.block, np.int64(s.room))
-        s.block = 0
+    heads.discard(state, side)
     return 0
 
 
@@ -89,8 +87,7 @@ def _gather(state, side, span, at, count):
     need = HEAD_AT + np.int64(s.held) + count
     grown = pool.enlarge(STATE_AT(state).arena, s.block, HEAD_AT + np.int64(s.held), np.int64(s.room), need)
     if grown == 0:
-        pool.release(STATE_AT(state).arena, s.block, np.int64(s.room))
-        s.block = 0
+        heads.discard(state, side)
         s.phase = SKIP
         s.gap = 1
         STATE_AT(state).notes |= LIMITED
@@ -139,11 +136,8 @@ def _read_head(state, direction, span, at):
         if s.phase == LINE:
             s.phase = SKIP
     elif found == heads.NO_START:
-        if s.block:
-            pool.release(STATE_AT(state).arena, s.block, np.int64(s.room))
-            s.block = 0
-        else:
-            used = np.int64(s.line_at)
+        used = used if s.block else np.int64(s.line_at)
+        heads.discard(state, side)
         _pass_over(state, side, np.int64(s.line_at))
         s.phase = LINE
     else:

@@ -89,6 +89,8 @@ def show_unanswered(state):
         row.unanswered -= 1
     request = pop_request(state)
     show(state, request, 0)
+    if request == 0:
+        return 0
     if MESSAGE_AT(request).flags & CUT:
         show(state, 0, 0)
         return 0
@@ -144,6 +146,11 @@ def take_head(state, direction, span, length):
     if row.roles == 0:
         row.roles = 1
         row.client = 1 - direction if code else direction
+    if (code == 0) != (direction == np.int64(row.client)):
+        # Begun before the other direction has told the roles, and nonsense since.
+        heads.discard(state, side)
+        s.phase = LINE
+        return 0
     if code == 0:
         return take_request(state, direction, span, length)
     row.answer = heads.keep(state, side, span, length)
