@@ -17,7 +17,7 @@ KERNELS = str(Path(__file__).with_name("loop_kernels.py"))
 
 
 class SessionJob:
-    """All that `parse_sessions` needs, in memory that stays."""
+    """All that `parse_handshakes` needs, in memory that stays."""
 
     def __init__(self, name: str, segments: list[conversations.Segment], *, project: bool) -> None:
         module = importlib.import_module(f"retina_jit.parsers.session.{name}")
@@ -39,7 +39,7 @@ class SessionJob:
         self._words = np.array(words, np.int64)
 
     def run(self, times: int) -> int:
-        return jit.function(f"{KERNELS}:parse_sessions")(self._words.ctypes.data, times)
+        return jit.function(f"{KERNELS}:parse_handshakes")(self._words.ctypes.data, times)
 
     @property
     def leaked(self) -> int:
