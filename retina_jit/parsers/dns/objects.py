@@ -127,11 +127,9 @@ def _put_edns(out, limit, message, at):
     return put_byte(put_byte(out, limit, BRACKET), limit, BRACE)
 
 
-@entry
-def write_response(record, event, out, limit):
-    """Custom column: the response."""
-    word = RECORD_AT(record).response_message + 0
-    message = (event + (word >> 32), word & 0xFFFFFFFF)
+@kernel
+def put_response(out, limit, message):
+    """Write a response as a JSON object."""
     flags = flags_of(message) if message[1] >= HEADER else 0
     out = put_rcode(_response_code(out, limit), limit, flags & RCODE)
     out = _put_flag(_aa(out, limit), limit, flags & AA)
@@ -151,6 +149,13 @@ def write_response(record, event, out, limit):
         out, at = found[0], found[1]
         opt = found[2] if found[2] else opt
     return put_byte(_put_edns(_edns(out, limit), limit, message, opt), limit, BRACE)
+
+
+@entry
+def write_response(record, event, out, limit):
+    """Custom column: the response."""
+    word = RECORD_AT(record).response_message + 0
+    return put_response(out, limit, (event + (word >> 32), word & 0xFFFFFFFF))
 
 
 @entry

@@ -67,7 +67,7 @@ def _is_plain(at, end):
 @kernel
 def put_name(out, limit, message, at, json):
     """Write the name at `at`."""
-    if out == 0 or limit - out < 8 * NAME_ROOM:
+    if out == 0 or limit - out < (8 if json else 1) * NAME_ROOM:
         return 0
     if json == 0:
         return write_name(out, message, at)

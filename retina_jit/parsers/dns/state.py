@@ -15,7 +15,7 @@ import numpy as np
 from retina_jit import memory
 from retina_jit.jit import kernel, leaf
 from retina_jit.memory import copy, load64, move, store64
-from retina_jit.parsers.dns.message import QR, count_of, flags_of, question_hash, transaction_id_of
+from retina_jit.parsers.dns.message import NAME_ROOM, QR, count_of, flags_of, question_hash, transaction_id_of
 from retina_jit.parsers.session.contract import READY
 from retina_jit.state import arena as pool
 
@@ -23,9 +23,6 @@ PATIENCE = 30_000_000_000
 """How long a query waits for its answer [ns]."""
 MOST_WAITING = 256
 MOST_BYTES = 256 << 10
-
-TEXT_ROOM = 4096
-"""Of the block for text: a name, and behind it an element of a list, which is cut if it is longer."""
 
 SLOT = 16
 """A waiting query: its key and the address of its block."""
@@ -63,14 +60,19 @@ STATE = np.dtype(
         ("answer", "i8"),  # block of the response at hand
         ("arena", "i8"),
         ("slots", "i8"),  # arena block with the slots once they are more than _INLINE
-        ("text", "i8"),  # arena block for text that fields give, see retina_jit.parsers.dns.text
+        ("domain", "i8"),  # arena blocks for text that fields give, see retina_jit.parsers.dns.text
+        ("text", "i8"),
         ("waiting_bytes", "i4"),  # of blocks that wait
         ("waiting", "u2"),
         ("room", "u2"),  # slots in the block
         ("repeated", "u2"),  # of the transaction at hand: equal queries that were waiting when it was sent
         ("accepted", "u1"),  # 1: a message was seen
         ("asker", "u1"),  # of the transaction at hand: direction of the query, or the other one than the response's
-        ("domain_len", "i4"),  # of the name in the text block; 0: not made yet
+        ("domain_len", "i4"),  # 0: not made yet
+        ("text_room", "i4"),
+        ("walk_at", "i4"),  # record of the response that was asked for last; 0: none
+        ("walk_n", "u2"),
+        ("walk_section", "u2"),
         ("inline", "i8", 2 * _INLINE),
     ]
 )
@@ -104,6 +106,7 @@ def _let_go(state, arena):
     row.query_len = 0
     row.response_len = 0
     row.domain_len = 0
+    row.walk_at = 0
 
 
 @kernel
@@ -247,5 +250,8 @@ def free(state, arena):
         pool.release(arena, s.buffer, np.int64(s.room))
         s.buffer = 0
         s.held = 0
-    pool.release(arena, row.text, TEXT_ROOM)
+    pool.release(arena, row.domain, NAME_ROOM)
+    pool.release(arena, row.text, np.int64(row.text_room))
+    row.domain = 0
     row.text = 0
+    row.text_room = 0
