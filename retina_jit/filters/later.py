@@ -10,9 +10,6 @@ _SSH = """protocol_version software_version comments key_exchange_cookie kex_alg
 
 LATER: dict[str, frozenset[str]] = {
     "http": frozenset(_HTTP.split()),
-    "dns": frozenset(
-        "query_domain answers nameservers additionals response transaction_id qtype response_code".split()
-    ),
     "ssh": frozenset([w for name in _SSH.split() for w in (name, f"{name}_ctos", f"{name}_stoc")]),
     "tls": frozenset(
         """client_version server_version version compression_alg sni client_random server_random cipher ja3_str ja3s_str

@@ -152,6 +152,8 @@ class Session:
         """Set to [] to be filled with what each session shows when it is delivered."""
         self.events: list[tuple[bytes, int, int]] = []
         """The same as events, for the views of data types."""
+        self.on_delivery: Callable[[], object] | None = None
+        """Called when a session is delivered; what it gives can be read then, and is gone with the next call."""
 
     def feed(self, direction: int, data: bytes, lost: int = 0, cut: int = 0, ts: int = 0) -> int:
         """Give bytes of one direction, `cut` more of which were not captured, captured at `ts` [ns]; returns the flags of the last call."""
@@ -185,6 +187,8 @@ class Session:
 
     def _deliver(self) -> None:
         self.delivered += 1
+        if self.on_delivery is not None:
+            self.on_delivery()
         if self.shown is not None:
             event = self.event(room=1 << 17)
             self.events.append(event)

@@ -1,43 +1,49 @@
-"""Names of DNS numbers in nopython mode."""
+"""Names of DNS numbers in nopython mode: one table for all kinds of numbers."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from retina_jit.formats import number as decimal
 from retina_jit.jit import kernel
-from retina_jit.memory import constant, load16
+from retina_jit.memory import constant, copy, load16, load32
 from retina_jit.parsers.iana.dns import CLASSES, EDNS_OPTIONS, RCODES, SVC_PARAMS, TYPES
 
+TYPE, CLASS, RCODE, PARAM, OPTION = (n << 16 for n in range(5))
+"""Kind of a number; what `write_named` is given is kind | number."""
 
-def _finder(label: str, names: dict[int, str]) -> Any:
-    """Return the kernel `find(number)`: the name as a span that stays valid while the program runs, (0, 0) without one."""
-    ordered = sorted(names)
-    count = len(ordered)
-    numbers = constant(f"dns_{label}_numbers", np.array(ordered, "<u2").tobytes())
-    ends = constant(f"dns_{label}_ends", np.cumsum([0, *(len(names[n]) for n in ordered)]).astype("<u2").tobytes())
-    text = constant(f"dns_{label}_text", "".join(names[n] for n in ordered).encode())
+LONGEST = 24
+"""Bytes that a name, or what stands for it, takes at most."""
 
-    @kernel
-    def find(number):
-        low, high = 0, count
-        while low < high:
-            middle = (low + high) >> 1
-            if load16(numbers() + 2 * middle) < number:
-                low = middle + 1
-            else:
-                high = middle
-        if low == count or load16(numbers() + 2 * low) != number:
-            return (0, 0)
-        start = load16(ends() + 2 * low)
-        return (text() + start, load16(ends() + 2 * low + 2) - start)
+_NAMES = {
+    kind | n: name for kind, names in ((TYPE, TYPES), (CLASS, CLASSES), (RCODE, RCODES), (PARAM, SVC_PARAMS), (OPTION, EDNS_OPTIONS))
+    for n, name in names.items()
+}  # fmt: skip
+_ORDERED = sorted(_NAMES)
+_PREFIXES = ("TYPE", "CLASS", "RCODE", "key", "OPT")
+_TEXTS = [*(_NAMES[n] for n in _ORDERED), *_PREFIXES]
+assert max(map(len, _TEXTS)) <= LONGEST
 
-    return find
+_COUNT = len(_ORDERED)
+_numbers = constant("dns_numbers", np.array(_ORDERED, "<u4").tobytes())
+_ends = constant("dns_ends", np.cumsum([0, *map(len, _TEXTS)]).astype("<u2").tobytes())
+_text = constant("dns_text", "".join(_TEXTS).encode())
 
 
-find_type = _finder("type", TYPES)
-find_class = _finder("class", CLASSES)
-find_rcode = _finder("rcode", RCODES)
-find_param = _finder("param", SVC_PARAMS)
-find_option = _finder("option", EDNS_OPTIONS)
+@kernel
+def write_named(out, key):
+    """Write the name of a number, or what RFCs write for one without name: TYPE123. Returns where it ends."""
+    low, high = 0, _COUNT
+    while low < high:
+        middle = (low + high) >> 1
+        if load32(_numbers() + 4 * middle) < key:
+            low = middle + 1
+        else:
+            high = middle
+    known = low < _COUNT and load32(_numbers() + 4 * low) == key
+    if not known:
+        low = _COUNT + (key >> 16)
+    start = load16(_ends() + 2 * low)
+    length = load16(_ends() + 2 * low + 2) - start
+    copy(out, _text() + start, length)
+    return out + length if known else decimal.unsigned(out + length, key & 0xFFFF)

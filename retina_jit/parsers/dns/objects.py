@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from retina_jit.formats.json import put_bare, put_byte, put_number
-from retina_jit.jit import entry, kernel, leaf
-from retina_jit.memory import constant
+import numpy as np
+
+from retina_jit.formats import number as decimal
+from retina_jit.jit import entry, kernel
+from retina_jit.memory import constant, copy, load16, store8, store32, store64
 from retina_jit.parsers.dns.event import RECORD_AT
 from retina_jit.parsers.dns.message import (
     AA,
@@ -22,167 +24,184 @@ from retina_jit.parsers.dns.message import (
     flags_of,
     shown_class,
     skip_name,
-    skip_questions,
 )
-from retina_jit.parsers.dns.render import (
-    COMMA,
-    literal,
-    put_class,
-    put_data,
-    put_digits,
-    put_name,
-    put_option,
-    put_rcode,
-    put_type,
-)
+from retina_jit.parsers.dns.names import CLASS, OPTION, TYPE
+from retina_jit.parsers.dns.names import RCODE as RCODE_NAME
+from retina_jit.parsers.dns.render import COMMA, ROOM_FOR_NAME, put_bytes, put_data, put_name, put_named
 from retina_jit.parsers.wire import has, part, u16, u32
 
-_false, _true = constant("dns_false", b"false"), constant("dns_true", b"true")
-_name, _type, _class = literal("j_name", b'{"name":'), literal("j_type", b',"type":'), literal("j_class", b',"class":')
-_ttl, _data, _null = literal("j_ttl", b',"ttl":'), literal("j_data", b',"data":'), literal("j_null", b"null")
-_num_questions, _num_answers = literal("j_nq", b'{"num_questions":'), literal("j_na", b',"num_answers":')
-_num_nameservers, _num_additional = literal("j_nn", b',"num_nameservers":'), literal("j_nx", b',"num_additional":')
-_response_code, _aa, _tc = literal("j_rc", b'{"response_code":'), literal("j_aa", b',"authoritative":'), literal("j_tc", b',"truncated":')
-_rd, _ra = literal("j_rd", b',"recursion_desired":'), literal("j_ra", b',"recursion_available":')
-_ad, _cd = literal("j_ad", b',"authenticated_data":'), literal("j_cd", b',"checking_disabled":')
-_questions, _edns = literal("j_q", b',"questions":['), literal("j_e", b',"edns":')
-_answers, _nameservers, _additionals = (literal(f"j_{n}", b',"%s":[' % n.encode()) for n in ("answers", "nameservers", "additionals"))
-_udp_size, _version = literal("j_us", b'{"udp_size":'), literal("j_ev", b',"version":')
-_do, _extended, _options = literal("j_do", b',"do":'), literal("j_xr", b',"extended_response_code":'), literal("j_o", b',"options":[')
-_code, _option_name = literal("j_oc", b'{"code":'), literal("j_on", b',"name":')
+# What stands before values, in the order in which it is written; an object begins with a brace in place of the comma.
+_KEYS = (
+    *("response_code", "authoritative", "truncated", "recursion_available", "authenticated_data", "checking_disabled"),
+    *("num_answers", "num_nameservers", "num_additional"),
+    *("num_questions", "recursion_desired", "authenticated_data", "checking_disabled"),
+    *("questions", "answers", "nameservers", "additionals", "edns"),
+    *("name", "type", "class", "ttl", "data"),
+    *("udp_size", "version", "do", "extended_response_code", "options", "code"),
+)
+_OPENING = {"response_code", "num_questions", "name", "udp_size", "code"}
+_PIECES = [f'{"{" if key in _OPENING else ","}"{key}":'.encode() for key in _KEYS]
+_FLAGS = (0, AA, TC, RA, AD, CD, 0, 0, 0, 0, RD, AD, CD)
+_ends = constant("dns_key_ends", np.cumsum([0, *map(len, _PIECES)]).astype("<u2").tobytes())
+_text = constant("dns_keys", b"".join(_PIECES))
+_flags = constant("dns_key_flags", np.array(_FLAGS, "<u2").tobytes())
 
-BRACKET, BRACE = 93, 125
-
-
-@leaf
-def _put_flag(out, limit, value):
-    return put_bare(out, limit, _true() if value else _false(), 4 if value else 5)
-
-
-@kernel
-def _put_questions(out, limit, message):
-    """The list of questions. Returns (out, position behind them), -1 if they are not all there."""
-    at = HEADER
-    for n in range(count_of(message, 0)):
-        tail = skip_name(message, at)
-        if tail < 0 or not has(message, tail, QUESTION_TAIL):
-            return (put_byte(out, limit, BRACKET), -1)
-        if n:
-            out = put_byte(out, limit, COMMA)
-        out = put_name(_name(out, limit), limit, message, at, 1)
-        out = put_type(_type(out, limit), limit, u16(message, tail), 1)
-        out = put_byte(put_class(_class(out, limit), limit, shown_class(u16(message, tail + 2))), limit, BRACE)
-        at = tail + QUESTION_TAIL
-    return (put_byte(out, limit, BRACKET), at + 0)
+RESPONSE_CODE, AUTHORITATIVE, NUM_ANSWERS, NUM_QUESTIONS, RECURSION_DESIRED, QUESTIONS, EDNS, NAME, UDP_SIZE, CODE = (
+    *(_KEYS.index(key) for key in ("response_code", "authoritative", "num_answers", "num_questions", "recursion_desired")),
+    *(_KEYS.index(key) for key in ("questions", "edns", "name", "udp_size", "code")),
+)
+_BRACKET, _BRACE = 93, 125
+_NULL, _FALSE = 0x6C6C756E, 0x65736C6166
 
 
 @kernel
-def _put_records(out, limit, message, at, count):
-    """Records but OPT, and the bracket that ends them. Returns (out, position behind, -1 if cut; of the last OPT, 0; how many)."""
-    opt = shown = 0
-    for _ in range(count):
-        if at < 0:
-            break
-        tail = skip_name(message, at)
-        if tail < 0 or not has(message, tail, RECORD_TAIL) or not has(message, tail + RECORD_TAIL, u16(message, tail + 8)):
-            at = -1
-            break
-        kind, length = u16(message, tail), u16(message, tail + 8)
-        if kind == OPT:
-            opt = at
-        else:
-            if shown:
-                out = put_byte(out, limit, COMMA)
-            shown += 1
-            out = put_name(_name(out, limit), limit, message, at, 1)
-            out = put_type(_type(out, limit), limit, kind, 1)
-            out = put_class(_class(out, limit), limit, shown_class(u16(message, tail + 2)))
-            out = put_number(_ttl(out, limit), limit, u32(message, tail + 4))
-            out = put_byte(put_data(_data(out, limit), limit, message, tail + RECORD_TAIL, length, kind, 1), limit, BRACE)
-        at = tail + RECORD_TAIL + length
-    return (put_byte(out, limit, BRACKET), at, opt, shown)
+def _key(out, n):
+    """Write what stands before the value of key number `n`."""
+    start = load16(_ends() + 2 * n)
+    length = load16(_ends() + 2 * n + 2) - start
+    copy(out, _text() + start, length)
+    return out + length
 
 
 @kernel
-def _put_edns(out, limit, message, at):
-    """An OPT record (RFC 6891, 6.1); null for at = 0."""
-    if at == 0:
-        return _null(out, limit)
-    tail = skip_name(message, at)
-    ttl, length = u32(message, tail + 4), u16(message, tail + 8)
-    out = put_number(_udp_size(out, limit), limit, u16(message, tail + 2))
-    out = put_number(_version(out, limit), limit, (ttl >> 16) & 0xFF)
-    out = _put_flag(_do(out, limit), limit, ttl & 0x8000)
-    out = _options(put_number(_extended(out, limit), limit, ttl >> 24), limit)
-    options = part(message, tail + RECORD_TAIL, length)
-    place = 0
-    while has(options, place, 4) and has(options, place + 4, u16(options, place + 2)):
-        size = u16(options, place + 2)
-        if place:
-            out = put_byte(out, limit, COMMA)
-        out = put_number(_code(out, limit), limit, u16(options, place))
-        out = put_option(_option_name(out, limit), limit, u16(options, place))
-        out = put_byte(put_digits(_data(out, limit), limit, part(options, place + 4, size), 1), limit, BRACE)
-        place += 4 + size
-    return put_byte(put_byte(out, limit, BRACKET), limit, BRACE)
+def _flag(out, value):
+    if value:
+        store32(out, 0x65757274)
+        return out + 4
+    store64(out, _FALSE)
+    return out + 5
 
 
 @kernel
-def put_response(out, limit, message):
-    """Write a response as a JSON object."""
-    flags = flags_of(message) if message[1] >= HEADER else 0
-    out = put_rcode(_response_code(out, limit), limit, flags & RCODE)
-    out = _put_flag(_aa(out, limit), limit, flags & AA)
-    out = _put_flag(_tc(out, limit), limit, flags & TC)
-    out = _put_flag(_ra(out, limit), limit, flags & RA)
-    out = _put_flag(_ad(out, limit), limit, flags & AD)
-    out = _put_flag(_cd(out, limit), limit, flags & CD)
-    whole = message[1] >= HEADER
-    out = put_number(_num_answers(out, limit), limit, count_of(message, 1) if whole else 0)
-    out = put_number(_num_nameservers(out, limit), limit, count_of(message, 2) if whole else 0)
-    out = put_number(_num_additional(out, limit), limit, count_of(message, 3) if whole else 0)
-    at = skip_questions(message) if whole else -1
-    opt = 0
-    for section in range(1, 4):
-        out = _answers(out, limit) if section == 1 else _nameservers(out, limit) if section == 2 else _additionals(out, limit)
-        found = _put_records(out, limit, message, at, count_of(message, section) if whole else 0)
-        out, at = found[0], found[1]
-        opt = found[2] if found[2] else opt
-    return put_byte(_put_edns(_edns(out, limit), limit, message, opt), limit, BRACE)
+def _put_edns(out, limit, message, tail):
+    """Write an OPT record (RFC 6891, 6.1) whose type stands at `tail`, and its key; null for 0."""
+    out = _key(out, EDNS)
+    if tail == 0:
+        store32(out, _NULL)
+        return out + 4
+    options = part(message, tail + RECORD_TAIL, u16(message, tail + 8))
+    if limit - out < 512 + 16 * options[1]:
+        return 0
+    for n in range(5):
+        out = _key(out, UDP_SIZE + n)
+        if n == 2:
+            out = _flag(out, u16(message, tail + 6) & 0x8000)
+        elif n < 4:
+            word = u16(message, tail + 2) if n == 0 else u16(message, tail + 4)
+            out = decimal.unsigned(out, word & 0xFF if n == 1 else word >> 8 if n == 3 else word)
+    store8(out, 91)
+    out += 1
+    at = 0
+    while has(options, at, 4) and has(options, at + 4, u16(options, at + 2)):
+        if at:
+            store8(out, COMMA)
+            out += 1
+        out = decimal.unsigned(_key(out, CODE), u16(options, at))
+        out = _key(out, NAME)
+        store8(out - 8, COMMA)
+        out = put_named(out, OPTION | u16(options, at), 1)
+        out = _key(out, NAME + 4)
+        out = put_bytes(out, part(options, at + 4, u16(options, at + 2)), 4, 1)
+        store8(out, _BRACE)
+        out += 1
+        at += 4 + u16(options, at + 2)
+    store8(out, _BRACKET)
+    store8(out + 1, _BRACE)
+    return out + 2
+
+
+@kernel
+def _put_entry(out, limit, message, at, tail, length):
+    """Write a question (length -1) or a record. Returns 0 if there was no room."""
+    if limit - out < 2 * ROOM_FOR_NAME:
+        return 0
+    out = put_name(_key(out, NAME), message, at, 1)
+    out = put_named(_key(out, NAME + 1), TYPE | u16(message, tail), 1)
+    out = put_named(_key(out, NAME + 2), CLASS | shown_class(u16(message, tail + 2)), 1)
+    if length >= 0:
+        out = decimal.unsigned(_key(out, NAME + 3), u32(message, tail + 4))
+        out = put_data(_key(out, NAME + 4), limit, message, tail + RECORD_TAIL, length, u16(message, tail), 1)
+        if out == 0:
+            return 0
+    store8(out, _BRACE)
+    return out + 1
+
+
+@kernel
+def _put_sections(out, limit, message, response):
+    """Write the sections, and EDNS. Of a response the questions are left out, of a query sections without records."""
+    at, opt = HEADER, 0
+    for section in range(4):
+        if limit - out < 1024:
+            return 0
+        begin = out
+        out = _key(out, QUESTIONS + section)
+        store8(out, 91)
+        out += 1
+        shown = 0
+        for _ in range(count_of(message, section) if at > 0 else 0):
+            tail = skip_name(message, at)
+            size = QUESTION_TAIL if section == 0 else RECORD_TAIL
+            if tail < 0 or not has(message, tail, size):
+                at = -1
+                break
+            length = u16(message, tail + 8) if section else -1
+            if section and not has(message, tail + RECORD_TAIL, length):
+                at = -1
+                break
+            if section and u16(message, tail) == OPT:
+                opt = tail
+            elif section or response == 0:
+                if shown:
+                    store8(out, COMMA)
+                    out += 1
+                out = _put_entry(out, limit, message, at, tail, length)
+                if out == 0:
+                    return 0
+                shown += 1
+            at = tail + size + max(length, 0)
+        store8(out, _BRACKET)
+        out += 1
+        if shown == 0 and (section == 0 if response else section > 0):
+            out = begin
+    if limit - out < 1024:
+        return 0
+    return _put_edns(out, limit, message, opt)
+
+
+@kernel
+def put_message(out, limit, message, response):
+    """Write a query (0) or a response (1) as a JSON object. Returns where it ends, or 0 if there was no room."""
+    if out == 0 or limit - out < 2048:
+        return 0
+    if message[1] < HEADER:
+        store32(out, _NULL)
+        return out + 4
+    flags = flags_of(message)
+    if response:
+        out = put_named(_key(out, RESPONSE_CODE), RCODE_NAME | (flags & RCODE), 1)
+    else:
+        out = decimal.unsigned(_key(out, NUM_QUESTIONS), count_of(message, 0))
+    for n in range(AUTHORITATIVE if response else RECURSION_DESIRED, NUM_ANSWERS if response else QUESTIONS):
+        out = _flag(_key(out, n), flags & load16(_flags() + 2 * n))
+    for n in range(3 if response else 0):
+        out = decimal.unsigned(_key(out, NUM_ANSWERS + n), count_of(message, 1 + n))
+    out = _put_sections(out, limit, message, response)
+    if out == 0:
+        return 0
+    store8(out, _BRACE)
+    return out + 1
+
+
+@entry
+def write_query(record, event, out, limit):
+    """Custom column: the query."""
+    word = RECORD_AT(record).query_message + 0
+    return put_message(out, limit, (event + (word >> 32), word & 0xFFFFFFFF), 0)
 
 
 @entry
 def write_response(record, event, out, limit):
     """Custom column: the response."""
     word = RECORD_AT(record).response_message + 0
-    return put_response(out, limit, (event + (word >> 32), word & 0xFFFFFFFF))
-
-
-@entry
-def write_query(record, event, out, limit):
-    """Custom column: the query. Its records (of an update, of a query of multicast DNS) are shown where there are any."""
-    word = RECORD_AT(record).query_message + 0
-    message = (event + (word >> 32), word & 0xFFFFFFFF)
-    whole = message[1] >= HEADER
-    flags = flags_of(message) if whole else 0
-    out = put_number(_num_questions(out, limit), limit, count_of(message, 0) if whole else 0)
-    out = _put_flag(_rd(out, limit), limit, flags & RD)
-    out = _put_flag(_ad(out, limit), limit, flags & AD)
-    out = _put_flag(_cd(out, limit), limit, flags & CD)
-    out = _questions(out, limit)
-    at = HEADER
-    if whole:
-        found = _put_questions(out, limit, message)
-        out, at = found[0], found[1]
-    else:
-        out = put_byte(out, limit, BRACKET)
-    opt = 0
-    for section in range(1, 4):
-        begin = out
-        out = _answers(out, limit) if section == 1 else _nameservers(out, limit) if section == 2 else _additionals(out, limit)
-        listed = _put_records(out, limit, message, at, count_of(message, section) if whole else 0)
-        out, at = listed[0], listed[1]
-        opt = listed[2] if listed[2] else opt
-        if listed[3] == 0 and out:
-            out = begin
-    return put_byte(_put_edns(_edns(out, limit), limit, message, opt), limit, BRACE)
+    return put_message(out, limit, (event + (word >> 32), word & 0xFFFFFFFF), 1)

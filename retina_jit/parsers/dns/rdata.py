@@ -14,10 +14,11 @@ from retina_jit.parsers.iana.dns import TYPE_NUMBERS
 
 # Kinds of fields. TEXT: characters behind a byte of length; TEXTS: such to the end; LINE: characters to the end;
 # HEX, BASE64: bytes to the end; SALT: bytes behind a byte of length; HASH: the same in base 32; TYPES: a bitmap of record
-# types; PARAMS: service parameters; OPTIONS: EDNS options; KIND: number of a record type, shown as its name.
+# types; PARAMS: service parameters, some of which are PARAM_NAMEs, WORDs (TEXT without quotes) or NOTHING; KIND: a record type, shown as its name.
 (
-    END, U8, U16, U32, IPV4, IPV6, NAME, KIND, TEXT, TEXTS, LINE, HEX, BASE64, SALT, HASH, TYPES, PARAMS, OPTIONS, MAC,
-) = range(19)  # fmt: skip
+    END, U8, U16, U32, IPV4, IPV6, NAME, KIND, TEXT, TEXTS, LINE, HEX, BASE64, SALT, HASH, TYPES, PARAMS, MAC, PARAM_NAME,
+    NOTHING, WORD,
+) = range(21)  # fmt: skip
 
 SCHEMAS: dict[str, tuple[tuple[str, int], ...]] = {
     "A": (("", IPV4),),

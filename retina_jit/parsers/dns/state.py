@@ -57,7 +57,6 @@ STATE = np.dtype(
         ("query_ts", "i8"),
         ("response_ts", "i8"),
         ("taken", "i8"),  # block of the query at hand
-        ("answer", "i8"),  # block of the response at hand
         ("arena", "i8"),
         ("slots", "i8"),  # arena block with the slots once they are more than _INLINE
         ("domain", "i8"),  # arena blocks for text that fields give, see retina_jit.parsers.dns.text
@@ -101,8 +100,6 @@ def _let_go(state, arena):
     if row.taken:
         pool.release(arena, row.taken, _HEAD + np.int64(row.query_len))
         row.taken = 0
-    pool.release(arena, row.answer, np.int64(row.response_len))
-    row.answer = 0
     row.query_len = 0
     row.response_len = 0
     row.domain_len = 0
@@ -184,9 +181,9 @@ def take_overdue(state, arena, now):
 @kernel
 def take_oldest(state, arena):
     """Make the oldest waiting query the transaction at hand. Returns READY, or 0 if there is none."""
-    _let_go(state, arena)
     if STATE_AT(state).waiting == 0:
         return 0
+    _let_go(state, arena)
     _take(state, 0)
     return READY
 
@@ -216,20 +213,18 @@ def take_message(state, arena, message, ts, direction):
         row.asker = 1 - direction
         if n >= 0:
             _take(state, n)
-        # The bytes of the packet will be gone while the session may be kept.
-        row.answer = pool.allocate(arena, message[1])
-        row.response_ts = ts
-        if row.answer:
-            copy(row.answer, message[0], message[1])
-            row.response, row.response_len = row.answer, message[1]
-        return READY if row.answer or n >= 0 else 0
+        row.response, row.response_len, row.response_ts = message[0], message[1], ts
+        return READY
     key = _key(message, direction)
     repeated = 0
     slots = _slots(state)
     for n in range(np.int64(row.waiting)):
         repeated += load64(slots + SLOT * n) == key
-    _wait(state, arena, key, message, ts, direction, repeated)
-    return 0
+    if _wait(state, arena, key, message, ts, direction, repeated):
+        return 0
+    row.query, row.query_len, row.query_ts = message[0], message[1], ts
+    row.repeated, row.asker = repeated, direction
+    return READY
 
 
 @kernel

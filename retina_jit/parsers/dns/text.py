@@ -23,7 +23,7 @@ from retina_jit.parsers.dns.message import (
     skip_record,
     write_name,
 )
-from retina_jit.parsers.dns.objects import put_response
+from retina_jit.parsers.dns.objects import put_message
 from retina_jit.parsers.dns.render import put_data
 from retina_jit.parsers.dns.state import STATE_AT
 from retina_jit.parsers.wire import has, u16
@@ -222,12 +222,12 @@ def response_json(state):
     message = response_of(state)
     if message[1] == 0:
         return (0, 0)
-    size = 8 * ROOM
+    size = 16 * ROOM
     while size <= MOST_ROOM:
         out = _room(state, size)
         if out == 0:
             break
-        end = put_response(out, out + size, message)
+        end = put_message(out, out + size, message, 1)
         if end:
             return (out, end - out)
         size *= 4

@@ -28,8 +28,9 @@ A session parser is one module in this folder. It declares its protocol and its 
 `release(state, arena) -> 0`
     Frees what lies in the arena. May be called in any state, and twice.
 
-A field's reader takes the address of the state. Its spans stay valid until `release`; a list of texts gives its length
-as the second word of a span, `reader(state, -1) == (0, length)`; what is absent is 0, or a span whose address is 0.
+A field's reader takes the address of the state. What it gives is valid until `parse`, `finish` or `release` is called.
+A list of texts gives its length as the second word of a span, `reader(state, -1) == (0, length)`; what is absent is 0, or
+a span whose address is 0.
 `project(context) -> 0` writes the session into an event, see `retina_jit.delivery.event`.
 """
 
