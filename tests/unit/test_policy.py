@@ -103,6 +103,7 @@ OWN_MEMORY = {
     "parsers/crypto/hkdf.py",
     "parsers/digest.py",
     "parsers/dns/names.py",
+    "parsers/dns/objects.py",
     "parsers/dns/render.py",
     "parsers/dns/state.py",
     "parsers/http/state.py",
