@@ -87,11 +87,12 @@ def run(name: str, count: int, seed: int) -> int:
     unit = f"{Path(__file__).with_name('fuzz_kernels.py')}:conversations"
     entries = [f"{parser.protocol.module}:{n}" for n in ("probe", "parse", "finish", "release")]
     entries.append(parser.types[0].PROJECT)
-    readers = [f"{parser.reader_file}:read_{n}" for n, f in parser.protocol.fields.items() if not f.keyed]
-    jit.ensure([unit, *entries, *readers])
-    table = np.array([jit.address(u) for u in (*entries, *readers)], np.int64)
+    entries.append(f"{parser.reader_file}:read")
+    readers = [parser.order[n] for n, f in parser.protocol.fields.items() if not f.keyed]
+    jit.ensure([unit, *entries])
+    table = np.array([*map(jit.address, entries), *readers], np.int64)
     state, given, context = np.zeros(1, parser.module.STATE), np.zeros(1, INPUT), np.zeros(1, CONTEXT)
-    given["arena"] = parser.arena_address
+    given["arena"], given["crypto"] = parser.arena_address, parser.crypto.address
     room = np.zeros(8 + (1 << 20) + 64, np.uint8)
     room[:8].view(np.int64)[0] = parser.types[0].RECORD.itemsize
     work = jit.function(unit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from retina_jit import memory
 from retina_jit.delivery.event import CONTEXT, CONTEXT_AT
 from retina_jit.jit import entry, kernel
-from retina_jit.memory import call2, call3, call4, fill, load64
+from retina_jit.memory import call2, call4, fill, load64
 from retina_jit.parsers.session.contract import NOT_OURS, READY, STOP
 from retina_jit.state.arena import ARENA
 from retina_jit.state.layout import INPUT
@@ -25,17 +25,16 @@ def _shown(table, readers, session, context, event, record, room):
     memory.call1(load64(table + 32), context)
     out = event + room
     for n in range(readers):
-        read = load64(table + 40 + 8 * n)
-        call3(read, session, -1, out)
-        call3(read, session, 0, out)
-        call3(read, session, 1, out)
+        which = load64(table + 48 + 8 * n)
+        for item in range(-1, 2):
+            call4(load64(table + 40), session, which, item, out)
 
 
 @entry
 def conversations(batch, count, table, readers, state, size, given, context, event):
     """Run `count` conversations. Returns how many sessions were delivered, or -1 - n if the n-th did not give back its memory.
 
-    table: addresses of probe, parse, finish, release, project and of `readers` readers (session, n, out).
+    table: addresses of probe, parse, finish, release, project, read(session, field, n, out); then the numbers of `readers` fields.
     event: room of 1 MiB and 64 bytes; the word before it: length of the record.
     """
     room = 1 << 20

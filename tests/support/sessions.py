@@ -52,10 +52,11 @@ class Parser:
         self.module = importlib.import_module(self.protocol.module)
         shown = [t for t in data_types().values() if (t.SERVICE, t.LEVEL) == (name, "session")]
         self.types = [t for t in shown if t.PROJECT == shown[0].PROJECT]
-        self.reader_file = cache_dir() / f"test_readers_{name}.py"
+        self.order = {field: n for n, field in enumerate(self.protocol.fields)}
+        self.reader_file = cache_dir() / f"test_reader_{name}.py"
         units = {n: f"{self.protocol.module}:{n}" for n in ("probe", "parse", "finish", "release")}
         units["project"] = self.types[0].PROJECT
-        units |= {f"read_{n}": f"{self.reader_file}:read_{n}" for n in self.protocol.fields}
+        units["read"] = f"{self.reader_file}:read"
         self._write_readers()
         jit.ensure(units.values())
         self._entries: dict[str, Callable[..., int]] = {n: jit.function(u) for n, u in units.items()}
@@ -119,13 +120,18 @@ class Parser:
 
     def _write_readers(self) -> None:
         lines = [
-            "from retina_jit.jit import entry",
+            "from retina_jit.jit import entry, kernel",
             "from retina_jit.memory import load64, store64",
             f"from {self.protocol.module} import {', '.join(self.protocol.fields)}",
         ]
         for name, field in self.protocol.fields.items():
             body = (_READ_KEYED if field.keyed else _READ[field.kind]).format(call=name)
-            lines += ["", "", "@entry", f"def read_{name}(session, n, out):", body, "    return 0"]
+            lines += ["", "", "@kernel", f"def read_{name}(session, n, out):", body]
+        # One entry for all: what readers share is compiled once.
+        lines += ["", "", "@entry", "def read(session, which, n, out):"]
+        for which, name in enumerate(self.protocol.fields):
+            lines += [f"    if which == {which}:", f"        read_{name}(session, n, out)"]
+        lines += ["    return 0"]
         text = "\n".join(lines) + "\n"
         if not self.reader_file.exists() or self.reader_file.read_text() != text:
             self.reader_file.write_text(text)
@@ -207,7 +213,7 @@ class Session:
 
     def _read(self, name: str, n: int = 0) -> tuple[int, int]:
         self._out[:] = 0
-        self.parser.call(f"read_{name}", self.address, n, int(self._out.ctypes.data))
+        self.parser.call("read", self.address, self.parser.order[name], n, int(self._out.ctypes.data))
         return int(self._out[0]), int(self._out[1])
 
     def keyed(self, name: str, key: str) -> bytes | None:
