@@ -49,6 +49,7 @@ def keep_source(kind: str, source: str) -> Path:
 
 _IMPORT = re.compile(r"^\s*(?:from\s+(retina_jit[\w.]*)\s+import\s+\(?([^#\n]*)|import\s+(retina_jit[\w.]*))", re.M)
 PACKAGE = Path(__file__).parent
+_imported: dict[Path, frozenset[Path]] = {}
 _closures: dict[Path, frozenset[Path]] = {}
 _digests: dict[Path, bytes] = {}
 
@@ -73,12 +74,19 @@ def imports(file: Path) -> set[Path]:
     return found
 
 
+def _imports(file: Path) -> frozenset[Path]:
+    """`imports`, each file read once: closures overlap, and a program has some fifty of them."""
+    if file not in _imported:
+        _imported[file] = frozenset(imports(file))
+    return _imported[file]
+
+
 def _closure(file: Path) -> frozenset[Path]:
     """Every project file that `file` depends on, itself included."""
     if file not in _closures:
         seen, todo = {file}, [file]
         while todo:
-            for other in imports(todo.pop()) - seen:
+            for other in _imports(todo.pop()) - seen:
                 seen.add(other)
                 todo.append(other)
         _closures[file] = frozenset(seen)
@@ -93,6 +101,7 @@ def _digest(file: Path) -> bytes:
 
 def forget_sources() -> None:
     """Read the source files anew at the next look-up (a notebook or a test has edited them)."""
+    _imported.clear()
     _closures.clear()
     _digests.clear()
 
