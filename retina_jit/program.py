@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,13 +112,10 @@ class Program:
         """Module of the endless kernel: a program that wants nothing but frames has one of its own."""
         only_frames = len(self.plan.direct) == len(self.plan.owners) and not self.needed and not self.parts
         only_frames = only_frames and all(t.ROW_VIEW is not None for s in self.subscriptions for t in s.types)
-        if not only_frames or self.tunnels or "packet" not in self.plan.units:
+        if not only_frames or self.tunnels or "packet" not in self.plan.stages:
             return LOOP
-        stage = Path(self.plan.units["packet"].rpartition(":")[0]).read_text()
-        columns = set(re.findall(r"\brow\.(\w+)", stage))
-        # A row that is passed on as a whole may be asked for any column.
-        passed_on = re.search(r"[(,] *row *[,)]", stage)
-        return FRAMES_LOOP if columns <= NARROW and not passed_on else LOOP
+        columns = self.plan.stages["packet"].columns
+        return FRAMES_LOOP if columns is not None and columns <= NARROW else LOOP
 
     def _mask(self, names: Sequence[str] | frozenset[str]) -> int:
         return sum(1 << self.sessions[n].number for n in names)
@@ -130,15 +125,13 @@ class Program:
         self.region = memory.Region(count * SUBSCRIPTION.itemsize)
         records = self.region.array(SUBSCRIPTION, count)
         self._texts = []
-        filter_services = getattr(self.plan, "services_of", None)
         for n, owner in enumerate(self.plan.owners):
             r, s = records[n], self.subscriptions[owner]
             r["level"] = layout.CONNECTION_LEVEL if owner in self.plan.at_end else LEVELS[s.level]
             r["owner"] = owner
             r["direct"] = n in self.plan.direct
             r["tier"] = self._tier(owner)
-            asked = filter_services[n] if filter_services is not None else self.plan.services
-            r["filter_services"] = self._mask(asked)
+            r["filter_services"] = self._mask(self.plan.services_of[n])
             r["type_services"] = self._mask(self._types_services(owner))
             r["must_services"] = self._mask(s.must_services)
             r["track"] = _parts(s) | (RECORD if owner in self.plan.at_end else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,13 @@ class Stage:
 
     drawn: list[str]
     source: str
+
+    @property
+    def columns(self) -> frozenset[str] | None:
+        """Columns of the PACKET row that it reads; None if it passes rows on, and so may read any."""
+        if re.search(r"[(,] *row *[,)]", self.source):
+            return None
+        return frozenset(re.findall(r"\brow\.(\w+)", self.source))
 
 
 @dataclass
