@@ -52,41 +52,6 @@ __version__ = "0.1.0"
 
 _HOME = {
     "retina_jit.config": ("RuntimeConfig", "load_config"),
-    "retina_jit.datatypes": (
-        "BidirPktStream",
-        "BidirZcPktStream",
-        "ByteCount",
-        "CommunityId",
-        "ConnDuration",
-        "ConnHistory",
-        "ConnRecord",
-        "CoreId",
-        "DataType",
-        "DnsTransaction",
-        "EthAddr",
-        "EtherTCI",
-        "FilterStr",
-        "FiveTuple",
-        "Flow",
-        "HttpTransaction",
-        "InterArrivals",
-        "OrigPktStream",
-        "OrigPktsReassembled",
-        "OrigZcPktStream",
-        "OrigZcPktsReassembled",
-        "Payload",
-        "PktCount",
-        "QuicStream",
-        "RespPktStream",
-        "RespPktsReassembled",
-        "RespZcPktStream",
-        "RespZcPktsReassembled",
-        "SessionList",
-        "SshHandshake",
-        "TlsHandshake",
-        "Tunnel",
-        "ZcFrame",
-    ),
     "retina_jit.datatypes.own": ("data_type",),
     "retina_jit.errors": ("RetinaJitError",),
     "retina_jit.parsers.user": ("load_protocol",),
@@ -94,6 +59,8 @@ _HOME = {
     "retina_jit.subscription": ("Subscription", "load_subscriptions", "subscribe"),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
+_DATA_TYPES = "retina_jit.datatypes"
+"""Home of all other public names."""
 
 __all__ = [
     "BidirPktStream",
@@ -145,9 +112,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is asked for: `import retina_jit` alone costs nothing."""
-    if name not in _WHERE:
+    if name not in __all__:
         return _derived(name)
-    value = getattr(importlib.import_module(_WHERE[name]), name)
+    value = getattr(importlib.import_module(_WHERE.get(name, _DATA_TYPES)), name)
     globals()[name] = value
     return value
 
@@ -155,7 +122,7 @@ def __getattr__(name: str) -> Any:
 def _derived(name: str) -> Any:
     """Return a data type that follows from the fields of a protocol, e.g. SmtpSession; protocols may be loaded later."""
     if name[:1].isupper():
-        found = importlib.import_module("retina_jit.datatypes").data_types().get(name)
+        found = importlib.import_module(_DATA_TYPES).data_types().get(name)
         if found is not None:
             return found
     raise AttributeError(f"module 'retina_jit' has no attribute {name!r}")
