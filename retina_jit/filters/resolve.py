@@ -9,7 +9,6 @@ from typing import Any
 
 from retina_jit.errors import FilterError
 from retina_jit.filters import operators
-from retina_jit.filters.later import LATER
 from retina_jit.filters.literals import Literals, complement, family, top, union
 from retina_jit.filters.render import render_octets, render_ranges, render_texts
 from retina_jit.filters.syntax import (
@@ -151,18 +150,12 @@ class _Resolver:
         raise self.unknown_field(protocol, tail, tree.path_span)
 
     def unknown_protocol(self, head: str, tail: str, span: Span) -> FilterError:
-        if head in LATER:
-            if tail and LATER[head] and tail not in LATER[head]:
-                return self.fail(f"{head} has no field {tail}{_near(tail, LATER[head])}", span)
-            return self.fail(f"{head}{'.' * bool(tail)}{tail} is known but not available yet", span)
-        words = [*self.names.spelling, *LATER]
+        words = list(self.names.spelling)
         if head.lower() in words:
             return self.fail(f"names are in lower case: {head.lower()}", span)
         return self.fail(f"there is no protocol {head}{_near(head, words)}", span)
 
     def unknown_field(self, protocol: Protocol, name: str, span: Span) -> FilterError:
-        if name in LATER.get(protocol.name, ()):
-            return self.fail(f"{protocol.name}.{name} is known but not available yet", span)
         words = [
             *protocol.fields,
             *(w[4:] for w in protocol.fields if w[:4] == "src_" and f"dst_{w[4:]}" in protocol.fields),
