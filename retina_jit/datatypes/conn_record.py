@@ -302,8 +302,8 @@ class ConnRecord(DataType):
 
     conn_state = named(RECORD, "conn_state", Names(dict(enumerate(CONN_STATES)), "OTH"), "Zeek's summary: S0, S1, SF, REJ, RSTO, ...")
     service = text(RECORD, "service", "Session protocol that was recognised; only those that a subscription looks for are.")
-    rtt_orig = seconds(RECORD, "rtt_orig", "From the SYN/ACK to the originator's answer: twice the way to it [s].", null=ZERO)
-    rtt_resp = seconds(RECORD, "rtt_resp", "From the last SYN to the SYN/ACK: twice the way to the responder [s].", null=ZERO)
+    rtt_orig = seconds(RECORD, "rtt_orig", "From the SYN/ACK to the originator's answer: twice the way to it [s]; no more than 429 s are told.", null=ZERO)
+    rtt_resp = seconds(RECORD, "rtt_resp", "From the last SYN to the SYN/ACK: twice the way to the responder [s]; no more than 429 s are told.", null=ZERO)
     nb_overlaps = number(RECORD, "nb_overlaps", "TCP segments that overlapped one that reassembly held; 0 if it did not run.")
     nb_inconsistent = number(RECORD, "nb_inconsistent", "... and differed from it: the first copy was used.")
     vlan_id = number(RECORD, "vlan_id", "VLAN of the first packet, its outermost tag.", null=unless(RECORD, "tagged", 3))

@@ -18,6 +18,7 @@ MOST_CHUNKS = 100
 MOST_AHEAD = 64 << 20
 ENOUGH = 8
 RST_WINDOW = 1 << 24
+LONGEST_RTT = 0xFFFFFFFF  # [100 ns]
 
 
 @dataclass
@@ -282,13 +283,13 @@ class Connection:
         answers = side == 0 and self.answer_ts is not None and {"A", "D"} & set(letters) - set(self.zeek)
         self.write_zeek(letters + odd, side)
         if answers and not self.rtt[0]:
-            self.rtt[0] = max(0, p.ts - self.answer_ts) // 100 * 100  # type: ignore[operator]
+            self.rtt[0] = min(max(0, p.ts - self.answer_ts) // 100, LONGEST_RTT) * 100  # type: ignore[operator]
             self.answer_ts = None
         if p.flags & SYN and p.tcp:
             if side == 0 and not p.flags & ACK and self.resp_answered is False:
                 self.syn_ts = p.ts
             elif side == 1 and p.flags & ACK and self.syn_ts is not None and not self.resp_answered:
-                self.rtt[1] = max(0, p.ts - self.syn_ts) // 100 * 100
+                self.rtt[1] = min(max(0, p.ts - self.syn_ts) // 100, LONGEST_RTT) * 100
                 self.answer_ts, self.resp_answered = p.ts, True
 
     def write_zeek(self, letters: str, side: int) -> None:
