@@ -18,10 +18,19 @@ from retina_jit.memory import load8, load64, store64
 from retina_jit.pipeline.access import WORKER_AT
 from retina_jit.pipeline.layout import SERVICE
 from retina_jit.state.flowkey import protocol_of
-from retina_jit.state.layout import CHUNKS, HISTORY_LETTERS, MOST_CHUNKS, RESP, RST_SEEN, ZEEK_LETTERS
+from retina_jit.state.layout import HISTORY_LETTERS, RESP, RST_SEEN, ZEEK_LETTERS
 from retina_jit.state.parts import RECORD as RECORD_PART
 from retina_jit.state.table import CONNECTION_AT
-from retina_jit.state.track import CHUNKS_AT, SIDE_AT, TRACK_AT, ZEEK_SIDE, gap_packets, side_address
+from retina_jit.state.track import (
+    CHUNK_LIST,
+    CHUNKS_AT,
+    SIDE_AT,
+    TRACK_AT,
+    ZEEK_SIDE,
+    gap_list,
+    gap_packets,
+    side_address,
+)
 
 SIDE = np.dtype(
     [
@@ -69,8 +78,6 @@ HEAD_AT, SIDE_RECORD_AT, SERVICE_AT = memory.at(_HEAD), memory.at(SIDE), memory.
 SERVICE_SIZE = SERVICE.itemsize
 _TUPLE = five_tuple.RECORD.itemsize
 _ORIG, _RESP = RECORD.fields["orig"][1], RECORD.fields["resp"][1]  # type: ignore[index]
-_LIST = CHUNKS.itemsize
-_GAPS = _LIST + 16 * MOST_CHUNKS
 
 
 @kernel
@@ -88,18 +95,19 @@ def _write_side(context, out, side):
         upto = 0
         open_gaps = 0
         for n in range(h.count):
-            start = load64(block + _LIST + 16 * n)
+            start = load64(block + CHUNK_LIST + 16 * n)
             if start > upto:
                 missed += start - upto
                 open_gaps += 1
-            upto = load64(block + _LIST + 16 * n + 8)
+            upto = load64(block + CHUNK_LIST + 16 * n + 8)
         o.content_gaps, o.max_simult_gaps, o.missed_bytes = open_gaps, h.max_gaps, missed
-        o.chunks = put_bytes(context, block + _LIST, 16 * h.count)
+        o.chunks = put_bytes(context, block + CHUNK_LIST, 16 * h.count)
         room = reserve_bytes(context, 16 * h.gaps)
         if room and h.gaps:
+            gaps = gap_list(block)
             for n in range(h.gaps):
-                store64(room + 16 * n, load64(block + _GAPS + 16 * n))
-                store64(room + 16 * n + 8, gap_packets(block, load64(block + _GAPS + 16 * n + 8)))
+                store64(room + 16 * n, load64(gaps + 16 * n))
+                store64(room + 16 * n + 8, gap_packets(block, load64(gaps + 16 * n + 8)))
             o.gaps = packed(context, room, 16 * h.gaps)
 
 

@@ -21,11 +21,10 @@ from retina_jit.pipeline.stages import end_stage, orient
 from retina_jit.pipeline.streaming import drop_streams, end_streams
 from retina_jit.pipeline.waiting import drop_packets
 from retina_jit.state import reassembly
-from retina_jit.state.arena import release
-from retina_jit.state.layout import CHUNKS_SIZE, DROPPED, PARSING, PROBING
+from retina_jit.state.layout import DROPPED, PARSING, PROBING
 from retina_jit.state.parts import ARRIVALS, ORIG_PACKETS, RECORD, RESP_PACKETS
 from retina_jit.state.table import record_address, remove, track_address
-from retina_jit.state.track import SIDE_AT, side_address
+from retina_jit.state.track import SIDE_AT, release_chunks, side_address
 
 
 @entry
@@ -68,8 +67,6 @@ def terminate(w, index, why):
         call2(worker.release_parts, w, index)
     if t and worker.parts & RECORD:
         for side in range(2):
-            chunks = SIDE_AT(side_address(t, side)).chunks
-            if chunks:
-                release(worker.arena, chunks, CHUNKS_SIZE)
+            release_chunks(SIDE_AT(side_address(t, side)), worker.arena)
     remove(worker.table, index)
     return 0

@@ -203,8 +203,10 @@ CHUNKS = np.dtype(
         ("max_gaps", "i8"),  # most that were open at once
         ("open", "i8"),  # how many are
         ("seen", "i8"),  # packets that came while any was
-        ("full", "i8"),  # 1: more than MOST_CHUNKS intervals, the rest was not noted
+        ("full", "i8"),  # 1: more intervals than there is room for, the rest was not noted
+        ("room", "i8"),  # how many intervals, and how many gaps, the block holds
     ]
 )
-"""Head of a block in the arena; MOST_CHUNKS (start, end) pairs and MOST_CHUNKS (gap start, packets) pairs follow."""
-CHUNKS_SIZE = CHUNKS.itemsize + 2 * 16 * MOST_CHUNKS
+"""Head of a block in the arena; `room` (start, end) pairs and as many (gap start, packets) pairs follow. It grows."""
+FEW_CHUNKS = 6
+"""Room of a new block: it is as large as the arena's smallest. A hole or two is what a connection has, if any."""

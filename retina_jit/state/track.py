@@ -11,12 +11,12 @@ import numpy as np
 
 from retina_jit import memory
 from retina_jit.jit import kernel, leaf
-from retina_jit.memory import load64, move, store64
-from retina_jit.state.arena import allocate
+from retina_jit.memory import copy, load64, move, store64
+from retina_jit.state.arena import allocate, release
 from retina_jit.state.layout import (
     ACK_KNOWN,
     CHUNKS,
-    CHUNKS_SIZE,
+    FEW_CHUNKS,
     MOST_CHUNKS,
     RESP,
     SIDE,
@@ -32,8 +32,7 @@ CHUNKS_AT = memory.at(CHUNKS)
 SIDE_AT = memory.at(np.dtype(SIDE))
 _SIDES = TRACK.fields["nb_pkts0"][1]  # type: ignore[index]
 _SIDE_SIZE = np.dtype(SIDE).itemsize
-_LIST = CHUNKS.itemsize
-_GAPS = _LIST + 16 * MOST_CHUNKS
+CHUNK_LIST = CHUNKS.itemsize
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 
 MOST_AHEAD = 64 << 20
@@ -139,29 +138,68 @@ def _handshake(t, row, side):
         t.stage = 2
 
 
+@leaf
+def chunks_size(room):
+    """How many bytes a CHUNKS block for `room` intervals and as many gaps takes."""
+    return CHUNK_LIST + 32 * room
+
+
+@leaf
+def gap_list(block):
+    """Address of a block's (gap start, packets) pairs."""
+    return block + CHUNK_LIST + 16 * CHUNKS_AT(block).room
+
+
 @kernel
 def _spill(s, arena):
     """Give a side a CHUNKS block that holds the single interval seen so far. Returns its address or 0."""
-    block = allocate(arena, CHUNKS_SIZE)
+    block = allocate(arena, chunks_size(FEW_CHUNKS))
     if block:
         h = CHUNKS_AT(block)
-        h.gaps, h.max_gaps, h.full, h.count, h.seen, h.open = 0, 0, 0, 0, 0, 0
+        h.gaps, h.max_gaps, h.full, h.count, h.seen, h.open, h.room = 0, 0, 0, 0, 0, 0, FEW_CHUNKS
         if s.reach:
-            store64(block + _LIST, 0)
-            store64(block + _LIST + 8, s.reach)
+            store64(block + CHUNK_LIST, 0)
+            store64(block + CHUNK_LIST + 8, s.reach)
             h.count = 1
         s.chunks = block
     return block
+
+
+@kernel
+def _enlarge(s, arena):
+    """Twice the room, and what fills the arena's next larger block. Returns the address of the block, the old one if that is not to be had."""
+    old = s.chunks + 0
+    h = CHUNKS_AT(old)
+    room = min(2 * h.room + 2, MOST_CHUNKS)
+    if room <= h.room:
+        return old
+    block = allocate(arena, chunks_size(room))
+    if block == 0:
+        return old
+    copy(block, old, CHUNK_LIST + 16 * h.count)
+    CHUNKS_AT(block).room = room
+    copy(gap_list(block), gap_list(old), 16 * h.gaps)
+    release(arena, old, chunks_size(h.room))
+    s.chunks = block
+    return block
+
+
+@kernel
+def release_chunks(s, arena):
+    """Give back what a side has in the arena."""
+    block = s.chunks + 0
+    if block:
+        release(arena, block, chunks_size(CHUNKS_AT(block).room))
 
 
 @leaf
 def _is_open(block, start):
     """Whether a gap begins at `start`: behind an interval that is not the last, or at 0 if nothing is seen there."""
     h = CHUNKS_AT(block)
-    if h.count and start == 0 and load64(block + _LIST) > 0:
+    if h.count and start == 0 and load64(block + CHUNK_LIST) > 0:
         return True
     for n in range(h.count - 1):
-        if load64(block + _LIST + 16 * n + 8) == start:
+        if load64(block + CHUNK_LIST + 16 * n + 8) == start:
             return True
     return False
 
@@ -169,12 +207,13 @@ def _is_open(block, start):
 @kernel
 def _open_gap(block, start):
     h = CHUNKS_AT(block)
+    gaps = gap_list(block)
     at = 0
-    while at < h.gaps and load64(block + _GAPS + 16 * at) != start:
+    while at < h.gaps and load64(gaps + 16 * at) != start:
         at += 1
-    if at == MOST_CHUNKS:
+    if at == h.room:
         return
-    value = block + _GAPS + 16 * at + 8
+    value = gaps + 16 * at + 8
     if at == h.gaps:
         h.gaps += 1
         store64(value - 8, start)
@@ -187,17 +226,18 @@ def _open_gap(block, start):
 def _settle_gaps(block):
     """The intervals have changed: close the gaps that are filled, open the new ones."""
     h = CHUNKS_AT(block)
+    gaps = gap_list(block)
     for n in range(h.gaps):
-        value = block + _GAPS + 16 * n + 8
+        value = gaps + 16 * n + 8
         if load64(value) < 0 and not _is_open(block, load64(value - 8)):
             store64(value, gap_packets(block, load64(value)))
     h.open = 0
     start = 0
     for n in range(h.count):
-        if load64(block + _LIST + 16 * n) > start:
+        if load64(block + CHUNK_LIST + 16 * n) > start:
             h.open += 1
             _open_gap(block, start)
-        start = load64(block + _LIST + 16 * n + 8)
+        start = load64(block + CHUNK_LIST + 16 * n + 8)
     if h.open > h.max_gaps:
         h.max_gaps = h.open
 
@@ -217,26 +257,31 @@ def _note_packet(block):
 
 
 @kernel
-def _insert(block, start, end):
+def _insert(s, arena, start, end):
     """Merge an interval into the sorted, disjoint list; touching intervals become one."""
+    block = s.chunks + 0
     h = CHUNKS_AT(block)
-    newest = block + _LIST + 16 * (h.count - 1)
+    newest = block + CHUNK_LIST + 16 * (h.count - 1)
     if h.count and start >= load64(newest) and start <= load64(newest + 8):
         # The usual case: the stream goes on. No gap begins or ends.
         store64(newest + 8, max(load64(newest + 8), end))
         return
+    # One interval and one gap more at most.
+    if h.count == h.room or h.gaps == h.room:
+        block = _enlarge(s, arena)
+        h = CHUNKS_AT(block)
     first = 0
-    while first < h.count and load64(block + _LIST + 16 * first + 8) < start:
+    while first < h.count and load64(block + CHUNK_LIST + 16 * first + 8) < start:
         first += 1
     last = first
     low, high = start, end
-    while last < h.count and load64(block + _LIST + 16 * last) <= end:
-        low = min(low, load64(block + _LIST + 16 * last))
-        high = max(high, load64(block + _LIST + 16 * last + 8))
+    while last < h.count and load64(block + CHUNK_LIST + 16 * last) <= end:
+        low = min(low, load64(block + CHUNK_LIST + 16 * last))
+        high = max(high, load64(block + CHUNK_LIST + 16 * last + 8))
         last += 1
-    at = block + _LIST + 16 * first
+    at = block + CHUNK_LIST + 16 * first
     if last == first:
-        if h.count >= MOST_CHUNKS:
+        if h.count == h.room:
             h.full = 1
             return
         move(at + 16, at, 16 * (h.count - first))
@@ -270,7 +315,7 @@ def _is_seen(block, start, end):
     """Whether one interval holds all of it."""
     h = CHUNKS_AT(block)
     for n in range(h.count):
-        if load64(block + _LIST + 16 * n) <= start and end <= load64(block + _LIST + 16 * n + 8):
+        if load64(block + CHUNK_LIST + 16 * n) <= start and end <= load64(block + CHUNK_LIST + 16 * n + 8):
             return True
     return False
 
@@ -295,7 +340,7 @@ def acknowledges_unseen(track, row, side):
     block = s.chunks + 0
     if block:
         h = CHUNKS_AT(block)
-        reach = load64(block + _LIST + 16 * (h.count - 1) + 8) if h.count else 0
+        reach = load64(block + CHUNK_LIST + 16 * (h.count - 1) + 8) if h.count else 0
     # The FIN takes a number behind the last byte.
     return signed32(row.ack - s.data_start - reach) > 1
 
@@ -311,7 +356,7 @@ def _follow(t, s, row, side, arena, c):
     reach = s.reach + 0
     if block:
         h = CHUNKS_AT(block)
-        reach = load64(block + _LIST + 16 * (h.count - 1) + 8) if h.count else 0
+        reach = load64(block + CHUNK_LIST + 16 * (h.count - 1) + 8) if h.count else 0
     # Unwrap around the furthest byte seen, so that a stream may be longer than 4 GiB.
     start = reach + signed32(row.seq + syn - s.data_start - reach)
     if start < 0:
@@ -335,8 +380,8 @@ def _follow(t, s, row, side, arena, c):
         block = _spill(s, arena)
         if block == 0:
             return
-    _insert(block, start, end)
-    _note_packet(block)
+    _insert(s, arena, start, end)
+    _note_packet(s.chunks)
 
 
 @kernel

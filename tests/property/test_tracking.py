@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 from collections import defaultdict
 from dataclasses import replace
 from typing import Any
@@ -218,6 +219,44 @@ def test_clock_that_jumps_far_ahead():
     subscription, records = collect("ConnRecord")
     result = run_frames([subscription], frames, config(max_connections=50, midstream=True))
     assert sum(c.total_pkts for c in records) == result.counters["tracked"]
+
+
+def with_holes(number: int, places: list[int], filled: list[int]) -> list[Frame]:
+    """A conversation whose client sends one segment at each place, and then what fills some of the holes between."""
+    talk = TcpConversation((f"10.{number >> 8}.{number & 255}.1", 40000), ("198.51.100.1", 443), isn=(2**32 - 70, 5), start_ns=10**18)
+    talk.open()
+    for place in [*places, *filled]:
+        talk.segment(0, b"C" * 9, seq=(2**32 - 69 + 9 * place) % 2**32)
+    return talk.frames
+
+
+def test_more_gaps_than_a_block_begins_with():
+    """The block of intervals and gaps grows to its most; holes open in every order, and close or do not."""
+    rng = random.Random(1)
+    frames: list[Frame] = []
+    number = 0
+    for holes in (1, 5, 6, 7, 13, 14, 15, 29, 30, 31, 62, 63, 99, 100, 101, 130):
+        for order in ("forward", "backward", "any"):
+            places = [2 * n + 1 for n in range(holes)]
+            if order != "forward":
+                places = places[::-1] if order == "backward" else rng.sample(places, holes)
+            frames += with_holes(number, places, rng.sample([p - 1 for p in places], rng.choice((0, holes // 2, holes))))
+            number += 1
+    compare(sorted(frames, key=lambda f: f.ts_ns), Settings())
+
+
+def test_gaps_when_memory_is_short():
+    """Packets are counted all the same; what is told of intervals is true, if not all."""
+    holes, connections = 40, 1500
+    frames = [f for n in range(connections) for f in with_holes(n, [2 * k + 1 for k in range(holes)], [])]
+    subscription, records = collect("ConnRecord")
+    result = run_frames([subscription], frames, config(memory=1))
+    assert result.counters["tracked"] == len(frames)
+    assert {c.orig.nb_pkts for c in records} == {holes + 2}
+    lengths = {len(c.orig.chunks) for c in records}
+    assert max(lengths) == holes and min(lengths) < holes
+    every = [(9 * (2 * k + 1), 9 * (2 * k + 2)) for k in range(holes)]
+    assert all(c.orig.chunks == every[: len(c.orig.chunks)] for c in records)
 
 
 def test_every_arrangement_of_three_chunks_follows_the_policy():
