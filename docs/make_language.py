@@ -34,6 +34,9 @@ def kind(f: Field) -> str:
 def section(p: Protocol) -> str:
     """Return the table of one protocol."""
     also = f" (also `{'`, `'.join(p.aliases)}`)" if p.aliases else ""
+    if p.like:
+        where = " or ".join(f"{t.upper()} port {port}" for t in p.within for port in p.ports)
+        return f"### `{p.name}`: {p.title}{also}\n\nThe fields of `{p.like}`, as `{p.name}.…`. What is spoken on {where}, and is not `{p.like}` there."
     lines = [f"### `{p.name}`: {p.title}{also}", "", "| field | type | meaning | also |", "|---|---|---|---|"]
     for name, f in p.fields.items():
         key = "['…']" if f.keyed else ""

@@ -24,7 +24,7 @@ def http(http: HttpTransaction, who: FiveTuple) -> None:
     print(f"http {who.resp_port} {http.host or '-'}{http.uri or ''}")
 
 
-@subscribe("dns and not (udp.port in {53, 5353, 5355} or tcp.port = 53)")
+@subscribe("dns and not (udp.port = 53 or tcp.port = 53)")
 def dns(dns: DnsTransaction, who: FiveTuple) -> None:
     print(f"dns {who.resp_port} {dns.query_domain}")
 

@@ -19,7 +19,7 @@ from retina_jit.filters import FilterSpec, compile_filters
 from retina_jit.parsers.packet.decode import NARROW
 from retina_jit.parsers.protocol import Protocol, protocols
 from retina_jit.pipeline import layout
-from retina_jit.pipeline.layout import KIND, MOST_KINDS, MOST_OWN, OWN, SERVICE, SUBSCRIPTION
+from retina_jit.pipeline.layout import KIND, MOST_KINDS, MOST_OWN, OWN, PORT_RULE, SERVICE, SUBSCRIPTION
 from retina_jit.state.layout import PACKET
 from retina_jit.state.parts import RECORD
 from retina_jit.subscription import Subscription
@@ -48,6 +48,7 @@ LOOP, FRAMES_LOOP = "retina_jit.pipeline.run", "retina_jit.pipeline.frames"
 WALKERS = ("retina_jit.ingest.pcap:walk", "retina_jit.ingest.pcapng:walk")
 AT_END = ("connection", "streaming")
 """Levels at which what is needed of a session is kept: the parser is gone when it is delivered."""
+TRANSPORTS = {"tcp": 6, "udp": 17}
 STAGES = ("packet", "connection", "protocol", "session", "end", "packet_deliver")
 
 
@@ -163,8 +164,20 @@ class Program:
             name = np.frombuffer(p.name.encode(), np.uint8)
             self._texts.append(name)
             self.services[p.number]["name"], self.services[p.number]["name_len"] = name.ctypes.data, len(name)
+        self._lay_out_ports()
         self.tables = np.array([t.ctypes.data for t in self.plan.tables] or [0], np.int64)
         self.stages = {name: jit.address(self.plan.units[name]) if name in self.plan.units else 0 for name in STAGES}
+
+    def _lay_out_ports(self) -> None:
+        """Note which protocols are found on some ports only, and which others not there."""
+        needed, rules, self.port_services = {p.name for p in self.needed}, [], 0
+        for p in self.sessions.values():
+            about = needed & {p.name, p.like}
+            if p.ports and about:
+                instead = self.sessions[p.like].number if p.like else 0
+                rules += [(TRANSPORTS[t], port, p.number, instead) for t in p.within for port in p.ports]
+                self.port_services |= self._mask(frozenset(about))
+        self.port_rules, self.port_rule_count = np.array(rules or [(0, 0, 0, 0)], PORT_RULE), len(rules)
 
     def _items(self, n: int, t: type[DataType]) -> list[type[DataType]]:
         """Return what a list type of subscription `n` is made of: sessions that its filter leaves possible."""

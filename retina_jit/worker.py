@@ -117,6 +117,7 @@ class Worker:
         w["kinds"], w["own"], w["own_size"] = p.kinds.ctypes.data, p.own.ctypes.data, p.own_size
         w["services"], w["service_count"] = p.services.ctypes.data, p.service_count
         w["tcp_services"], w["udp_services"] = p.transport_services("tcp"), p.transport_services("udp")
+        w["port_services"], w["port_rules"], w["port_rule_count"] = p.port_services, p.port_rules.ctypes.data, p.port_rule_count
         w["group_size"] = GROUP_HEAD + 16 * words
         groups = self._reserve(int(w["group_size"]) * MOST_GROUPS)
         w["groups"], w["group_index"] = groups.address, self._reserve(4 * 2 * MOST_GROUPS).address

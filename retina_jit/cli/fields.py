@@ -32,7 +32,8 @@ def show(name: str | None) -> None:
 
 
 def _protocol(p: Protocol) -> None:
-    click.echo(f"{p.name}: {p.title}")
+    ports = f" ({' and '.join(p.within)} port {', '.join(map(str, p.ports))})" if p.ports else ""
+    click.echo(f"{p.name}: {p.title}{ports}")
     width = max((len(f) for f in p.fields), default=0) + len(p.name) + 1
     for name, f in p.fields.items():
         click.echo(f"  {f'{p.name}.{name}':{width}}  {_kind(f):9}  {f.doc}" + (f" (also {', '.join(f.aliases)})" if f.aliases else ""))

@@ -7,7 +7,7 @@ from retina_jit.datatypes.community_id import CommunityId
 from retina_jit.datatypes.conn_record import ConnRecord, Flow
 from retina_jit.datatypes.context import CoreId, FilterStr
 from retina_jit.datatypes.counters import ByteCount, ConnDuration, ConnHistory, PktCount
-from retina_jit.datatypes.dns_transaction import DnsTransaction
+from retina_jit.datatypes.dns_transaction import DnsTransaction, LlmnrTransaction, MdnsTransaction
 from retina_jit.datatypes.five_tuple import FiveTuple
 from retina_jit.datatypes.http_transaction import HttpTransaction
 from retina_jit.datatypes.inter_arrivals import InterArrivals
@@ -49,6 +49,8 @@ __all__ = [
     "Flow",
     "HttpTransaction",
     "InterArrivals",
+    "LlmnrTransaction",
+    "MdnsTransaction",
     "OrigPktStream",
     "OrigPktsReassembled",
     "OrigZcPktStream",

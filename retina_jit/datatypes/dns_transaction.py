@@ -1,4 +1,4 @@
-"""A DNS transaction: a query and its response, or one of them alone."""
+"""A transaction of DNS, multicast DNS or LLMNR: a query and its response, or one of them alone."""
 
 from __future__ import annotations
 
@@ -68,3 +68,24 @@ class DnsTransaction(DataType):
     def response(self) -> DnsResponse | None:
         """The response: its flags, records and EDNS."""
         return DnsResponse(self.response_message) if self.has_response else None
+
+
+@register
+class MdnsTransaction(DnsTransaction):
+    """A multicast DNS query with its response, or one of them alone; the same accessors as `DnsTransaction`.
+
+    An answer that was sent to all stands alone: it does not say whose query it answers.
+    """
+
+    __slots__ = ()
+
+    SERVICE = "mdns"
+
+
+@register
+class LlmnrTransaction(DnsTransaction):
+    """An LLMNR query with its response, or one of them alone; the same accessors as `DnsTransaction`."""
+
+    __slots__ = ()
+
+    SERVICE = "llmnr"

@@ -224,12 +224,19 @@ class Protocol:
     fields : dict of str to Field
         What a filter can ask for.
     module : str
-        Where the readers are found, by their names.
+        Where the readers are found, by their names, and a session protocol's entries.
     number : int
         Session protocols: position in the registry plus one, the `service` word of a connection.
     data_type : str
         Session protocols: name of the data type that is derived from the fields, unless a file in
         `retina_jit/datatypes` brings one.
+    ports : tuple of int
+        Session protocols: it is found only where an endpoint has one of these ports; empty: on any port. An endpoint with a
+        system port (below 1024) speaks for itself: the other one's port was then taken at random.
+    like : str
+        Session protocols: the one whose messages these are too. On `ports` it is this protocol, elsewhere the other.
+    declared_in : str
+        Module that called `declare`: `module`, but for a protocol that is like another.
     """
 
     name: str
@@ -242,6 +249,9 @@ class Protocol:
     aliases: tuple[str, ...] = ()
     number: int = 0
     data_type: str = ""
+    ports: tuple[int, ...] = ()
+    like: str = ""
+    declared_in: str = ""
 
 
 _registry: dict[str, Protocol] = {}
@@ -256,15 +266,28 @@ def declare(
     examples: Iterable[Any] = (),
     aliases: Sequence[str] = (),
     data_type: str = "",
+    ports: Sequence[int] = (),
+    like: Protocol | None = None,
 ) -> Protocol:
     """Enter the calling module's protocol in the registry, with every reader that the module holds.
+
+    With `like` and `ports` it is another protocol's parser and fields under a name of its own, for what is spoken on these
+    ports.
 
     Raises
     ------
     ProtocolError
-        The name is taken by another module, a field has no known kind, or a key where there can be none.
+        The name is taken by another module, a field has no known kind, a key where there can be none, or `like` without
+        `ports`.
     """
     module = sys._getframe(1).f_globals
+    if like is not None:
+        if not ports:
+            raise ProtocolError(f"{name} is like {like.name}: say on which ports it is spoken, ports=[…]")
+        return _enter(Protocol(
+            name, title, level, tuple(within), _same_fields(like, name), like.module, tuple(examples), tuple(aliases),
+            data_type=data_type or f"{name.capitalize()}Session", ports=tuple(ports), like=like.name, declared_in=module["__name__"],
+        ))  # fmt: skip
     fields = {}
     for word, reader in module.items():
         if isinstance(reader, Reader):
@@ -275,20 +298,32 @@ def declare(
             fields[word] = replace(reader.field, name=word, protocol=name)
             reader.field = fields[word]
             reader.__name__ = word
-    known = _registry.get(name)
-    if known is not None and known.module != module["__name__"]:
-        raise ProtocolError(f"protocol {name!r} is declared by {known.module} and by {module['__name__']}")
-    made = Protocol(
+    return _enter(Protocol(
         name, title, level, tuple(within), fields, module["__name__"], tuple(examples), tuple(aliases),
-        number=known.number if known else 0, data_type=data_type or f"{name.capitalize()}Session",
-    )  # fmt: skip
-    _registry[name] = made
+        data_type=data_type or f"{name.capitalize()}Session", ports=tuple(ports), declared_in=module["__name__"],
+    ))  # fmt: skip
+
+
+def _enter(made: Protocol) -> Protocol:
+    known = _registry.get(made.name)
+    if known is not None and known.declared_in != made.declared_in:
+        raise ProtocolError(f"protocol {made.name!r} is declared by {known.declared_in} and by {made.declared_in}")
+    _registry[made.name] = made
     return made
+
+
+def _same_fields(other: Protocol, name: str) -> dict[str, Field]:
+    """Return the fields of another protocol as this one's; of their other spellings those that begin with its name."""
+    head = f"{other.name}."
+    return {
+        word: replace(f, protocol=name, aliases=tuple(f"{name}.{a.removeprefix(head)}" for a in f.aliases if a.startswith(head)))
+        for word, f in other.fields.items()
+    }
 
 
 def forget(module: str, *instead: Protocol) -> list[Protocol]:
     """Take what a module has declared out of the registry, and enter other protocols. Returns what was taken out."""
-    taken = [p for p in _registry.values() if p.module == module]
+    taken = [p for p in _registry.values() if p.declared_in == module]
     for p in taken:
         del _registry[p.name]
     _registry.update({p.name: p for p in instead})

@@ -76,7 +76,7 @@ def _load(path: Path) -> Protocol:
     known = protocols()  # the built-in ones are there first, so that a name cannot be taken from them
     name, file, content = foreign.module_name(path), path.resolve(), path.read_bytes()
     if _contents.get(file) == content:
-        same = [p for p in known.values() if p.module == name and foreign.module_file(name) == file]
+        same = [p for p in known.values() if p.declared_in == name and foreign.module_file(name) == file]
         if same:
             return same[0]
     before = forget(name)
@@ -85,12 +85,12 @@ def _load(path: Path) -> Protocol:
         module = foreign.load(path)
     except RetinaJitError as fault:
         raise ProtocolError(f"{path}: {fault}") from fault
-    made = [p for p in protocols().values() if p.module == name]
+    made = [p for p in protocols().values() if p.declared_in == name]
     if len(made) != 1 or made[0].level != "session":
         forget(name, *before)
         raise ProtocolError(f"{path}: declares {len(made)} session protocols, must be one: declare(\"name\", \"Title\", level=\"session\", within=[\"tcp\"])")
     try:
-        _check(path, module, made[0])
+        _check(path, module if made[0].module == name else importlib.import_module(made[0].module), made[0])
     except ProtocolError:
         forget(name, *before)
         raise

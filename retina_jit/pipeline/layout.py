@@ -104,6 +104,9 @@ SERVICE = np.dtype(
     ]
 )
 
+PORT_RULE = np.dtype([("transport", "i8"), ("port", "i8"), ("service", "i8"), ("instead", "i8")])
+"""A port on which `service`, which is found nowhere else, is asked `instead` of another (0: beside the others)."""
+
 MOST_ROWS = 10 * 64
 """Rows of a burst at most: each frame, what is in its tunnels (four deep), and the datagram that each of these may complete."""
 
@@ -203,6 +206,9 @@ WORKER = np.dtype(
         ("service_count", "i8"),
         ("tcp_services", "i8"),
         ("udp_services", "i8"),
+        ("port_services", "i8"),  # those that a PORT_RULE is about, a bit each
+        ("port_rules", "i8"),  # address of the PORT_RULE records
+        ("port_rule_count", "i8"),
         ("groups", "i8"),
         ("group_size", "i8"),
         ("group_count", "i8"),

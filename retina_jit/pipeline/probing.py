@@ -10,16 +10,19 @@ from retina_jit import memory
 from retina_jit.jit import kernel, leaf
 from retina_jit.memory import call4, copy, fill
 from retina_jit.pipeline.access import WORKER_AT
-from retina_jit.pipeline.layout import PIECE, PROBE, SERVICE, STREAM_ROOM
+from retina_jit.pipeline.layout import PIECE, PORT_RULE, PROBE, SERVICE, STREAM_ROOM
 from retina_jit.state.arena import allocate, enlarge
+from retina_jit.state.flowkey import high_port, low_port, protocol_of
 from retina_jit.status import Probe
 
-SERVICE_AT, PROBE_AT, PIECE_AT = memory.at(SERVICE), memory.at(PROBE), memory.at(PIECE)
-SERVICE_SIZE, PIECE_SIZE, HEAD = SERVICE.itemsize, PIECE.itemsize, PROBE.itemsize
+SERVICE_AT, PROBE_AT, PIECE_AT, PORT_RULE_AT = memory.at(SERVICE), memory.at(PROBE), memory.at(PIECE), memory.at(PORT_RULE)
+SERVICE_SIZE, PIECE_SIZE, HEAD, PORT_RULE_SIZE = SERVICE.itemsize, PIECE.itemsize, PROBE.itemsize, PORT_RULE.itemsize
 PIECES = PROBE.fields["piece0"][1]  # type: ignore[index]
 CERTAIN, REJECTED = int(Probe.CERTAIN), int(Probe.NOT_OURS)
 SURE = 1
 """Answer of `ask`: a protocol is sure, its number stands above this bit."""
+SYSTEM_PORTS = 1024
+"""Ports below it are assigned to servers (RFC 6335, 6): the other end's port says nothing."""
 
 
 @leaf
@@ -32,6 +35,29 @@ def service_address(w, service):
 def piece_address(buffer, n):
     """Address of the n-th PIECE of a probe buffer."""
     return buffer + PIECES + n * PIECE_SIZE
+
+
+@leaf
+def _serves(key, port):
+    """Whether `port` is an endpoint's, and the other end has none of the system ports."""
+    low, high = low_port(key), high_port(key)
+    return (low == port and (high == port or high >= SYSTEM_PORTS)) or (high == port and low >= SYSTEM_PORTS)
+
+
+@kernel
+def fitting(w, candidates, key):
+    """Those of the candidates that the connection's ports leave possible."""
+    worker = WORKER_AT(w)
+    if candidates & worker.port_services == 0:
+        return candidates
+    transport, bound, here, gone = protocol_of(key), 0, 0, 0
+    for n in range(worker.port_rule_count):
+        rule = PORT_RULE_AT(worker.port_rules + n * PORT_RULE_SIZE)
+        bound |= 1 << rule.service
+        if rule.transport == transport and _serves(key, rule.port):
+            here |= 1 << rule.service
+            gone |= 1 << rule.instead
+    return candidates & ~(bound & ~here) & ~gone
 
 
 @kernel

@@ -23,6 +23,7 @@ from retina_jit.pipeline.probing import (
     SURE,
     ask,
     ask_kept,
+    fitting,
     keep_datagram,
     keep_stream,
     new_stream_buffer,
@@ -80,6 +81,12 @@ def _wanted(w, index):
     return GROUP_AT(group_address(w, c.group)).services & transport
 
 
+@kernel
+def _candidates(w, index):
+    """Those of them that may be spoken on the connection's ports."""
+    return fitting(w, _wanted(w, index), connection_of(w, index).key + 0)
+
+
 @entry
 def admit(w, index):
     """A new connection: who may want it? Look for a session protocol if anybody asks, else decide that it has none."""
@@ -87,7 +94,7 @@ def admit(w, index):
     clear_area(w, index)
     connection_stage(w, index)
     c = connection_of(w, index)
-    if _wanted(w, index):
+    if _candidates(w, index):
         c.phase = PROBING
     else:
         c.phase = NO_PARSE
@@ -236,7 +243,7 @@ def _replay(w, index, buffer):
 def _ask_again(w, index, buffer, rejected, side, address, length):
     """Ask those that have not said no about what was kept, and about the bytes at hand that were not."""
     transport = protocol_of(connection_of(w, index).key)
-    answer = (_wanted(w, index) & ~rejected) << 1
+    answer = (_candidates(w, index) & ~rejected) << 1
     if buffer:
         answer = ask_kept(w, answer >> 1, buffer, transport)
     if answer & SURE or (buffer and transport != UDP):
@@ -262,7 +269,7 @@ def _probe(w, index, side, address, length, lost, cut, ts, rejected):
             taken = keep_stream(buffer, side, address, length, lost, ts)
             start, asked = buffer + piece.at, piece.length + 0
             lost = 0
-    answer = ask(w, _wanted(w, index) & ~rejected, side, start, asked, transport)
+    answer = ask(w, _candidates(w, index) & ~rejected, side, start, asked, transport)
     while answer & SURE:
         refused = 0
         if _identified(w, index, answer >> 1, rejected):

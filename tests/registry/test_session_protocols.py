@@ -172,7 +172,7 @@ def test_the_probe_knows_an_example(name: str, example: SessionExample) -> None:
 def test_the_probe_leaves_the_examples_of_others(name: str) -> None:
     for other in NAMES:
         for example in protocols()[other].examples:
-            if other != name and TRANSPORTS[example.transport] in protocols()[name].within:
+            if protocols()[other].module != protocols()[name].module and TRANSPORTS[example.transport] in protocols()[name].within:
                 for direction, data in example.segments:
                     first = next(d for side, d in example.segments if side == direction)
                     if data is first or example.transport == 17:

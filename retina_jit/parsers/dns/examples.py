@@ -14,8 +14,6 @@ _RESPONSE = bytes.fromhex(
 )
 _NXDOMAIN = bytes.fromhex(f"1235 8183 0001 0000 0000 0000 {_EXAMPLE_COM} 001c 0001")
 _AAAA = bytes.fromhex(f"1235 0100 0001 0000 0000 0000 {_EXAMPLE_COM} 001c 0001")
-_ANNOUNCEMENT = bytes.fromhex("0000 8400 0000 0001 0000 0000  04 686f7374 05 6c6f63616c 00  0001 8001 00000078 0004 0a000001")
-_MDNS_QUERY = bytes.fromhex("0000 0000 0002 0000 0000 0000  01 61 05 6c6f63616c 00 0001 8001  01 62 c00e 001c 0001")
 
 
 def _prefixed(message: bytes) -> bytes:
@@ -65,15 +63,6 @@ EXAMPLES = (
         "over TCP, several messages at once",
         ((0, _prefixed(_QUERY) + _prefixed(_AAAA)), (1, _prefixed(_RESPONSE) + _prefixed(_NXDOMAIN))),
         (_ANSWERED, _MISSING),
-    ),
-    SessionExample(
-        "multicast DNS: an announcement and a query",
-        ((0, _ANNOUNCEMENT), (0, _MDNS_QUERY)),
-        (
-            {"query_domain": None, "has_query": False, "has_response": True, "authoritative": True, "answers": ["10.0.0.1"]},
-            {"query_domain": "a.local", "queries": ["a.local", "b.local"], "unicast_response": True, "has_response": False},
-        ),
-        transport=17,
     ),
     SessionExample(
         "a query in vain",

@@ -1,4 +1,6 @@
-"""DNS, the Domain Name System, over UDP and TCP; with it multicast DNS and LLMNR, which have the same messages.
+"""DNS, the Domain Name System, over UDP and TCP.
+
+Multicast DNS and LLMNR have the same messages, and this parser, under names of their own: see `mdns.py` and `llmnr.py`.
 
 A session is a transaction: a query and its response. A query without a response is delivered when it has waited long
 enough or the connection ends, a response without a query at once; so every message is in just one transaction, a
@@ -280,4 +282,4 @@ def response(session):
     return text.response_json(session)
 
 
-declare("dns", "Domain Name System", level="session", within=["tcp", "udp"], examples=EXAMPLES)
+PROTOCOL = declare("dns", "Domain Name System", level="session", within=["tcp", "udp"], examples=EXAMPLES)
