@@ -69,9 +69,9 @@ STATE = np.dtype(
         ("asker", "u1"),  # of the transaction at hand: direction of the query, or the other one than the response's
         ("domain_len", "i4"),  # 0: not made yet
         ("text_room", "i4"),
-        ("walk_at", "i4"),  # record of the response that was asked for last; 0: none
+        ("walk_at", "i4"),  # record of the response, or question, that was asked for last; 0: none
         ("walk_n", "u2"),
-        ("walk_section", "u2"),
+        ("walk_section", "u2"),  # 0: a question
         ("inline", "i8", 2 * _INLINE),
     ]
 )

@@ -172,9 +172,10 @@ def record_word(state, section, n, offset):
 
 @kernel
 def question_name(state, n):
-    """Name of a question; (0, how many) for n = -1."""
+    """Name of a question; (0, how many) for n = -1. The last place is remembered, as that of a record is."""
+    row = STATE_AT(state)
     message = queried(state)
-    at = HEADER
+    at = HEADER + 0
     if message[1] == 0:
         return (0, 0)
     if n < 0:
@@ -185,10 +186,15 @@ def question_name(state, n):
                 break
             found += 1
         return (0, found + 0)
-    for _ in range(n):
+    k = 0
+    if row.walk_section == 0 and row.walk_at > 0 and row.walk_n <= n:
+        at, k = np.int64(row.walk_at), np.int64(row.walk_n)
+    while k < n:
         at = skip_question(message, at)
         if at < 0:
             return (0, 0)
+        k += 1
+    row.walk_section, row.walk_n, row.walk_at = 0, n, at
     out = _room(state, ROOM)
     return (out, write_name(out, message, at) - out) if out else (0, 0)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from retina_jit.jit import kernel, leaf
 from retina_jit.parsers.http.scan import LF, find_colon, find_newline, is_space, same_text, trimmed
+from retina_jit.parsers.http.state import STATE_AT
 from retina_jit.parsers.wire import has, part, u8
 
 
@@ -64,16 +65,21 @@ def count_headers(head):
 
 
 @kernel
-def header_name(head, n):
-    """The name of the `n`-th header line, as it was written; (0, 0) if there are fewer."""
-    at = 0
-    if head[1]:
-        at = first_header(head)
+def header_name(state, head, n):
+    """The name of the `n`-th header line, as it was written; (0, 0) if there are fewer.
+
+    The state remembers where the last one stood: going through all of them is linear.
+    """
+    row = STATE_AT(state)
+    at, k = first_header(head) if head[1] else 0, 0
+    if row.walk_head == head[0] and row.walk_n <= n:
+        at, k = np.int64(row.walk_at), np.int64(row.walk_n)
     while at > 0:
         stop, _, _, after = header_line(head, at)
         if stop > at:
-            if n == 0:
+            if k == n:
+                row.walk_head, row.walk_n, row.walk_at = head[0], n, at
                 return part(head, at, stop - at)
-            n -= 1
+            k += 1
         at = after
     return (0, 0)

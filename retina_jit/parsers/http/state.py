@@ -99,7 +99,10 @@ STATE = np.dtype(
         ("over", "u1"),  # 1: what follows is no HTTP
         ("flush", "u1"),  # 1: the orphan is to be delivered now
         ("notes", "u1"),  # LIMITED and LOST_PLACE of the contract, to be told with the next answer
-        ("pad", "u1", 7),
+        ("pad", "u1", 3),
+        ("walk_head", "i8"),  # message of which a header line was asked for by number last
+        ("walk_n", "i4"),
+        ("walk_at", "i4"),
     ]
 )
 assert STATE.itemsize <= 512
@@ -191,6 +194,7 @@ def show(state, request, response):
     drop(state, row.response + 0)
     row.request = request
     row.response = response
+    row.walk_head = 0
     if request:
         row.depth = MESSAGE_AT(request).depth
         for direction in range(2):  # its body may go on, but nobody is interested any more

@@ -182,16 +182,16 @@ def headers(session, key):
 
 
 @kernel
-def _name(message, n):
+def _name(session, message, n):
     """Name of a header line; (0, how many) for n = -1."""
     if n < 0:
         return (0, lookup.count_headers(head_of(message)))
-    return lookup.header_name(head_of(message), n)
+    return lookup.header_name(session, head_of(message), n)
 
 
 @session_field("texts", "Names of the request's headers, as they were sent.")
 def header_names(session, n):
-    return _name(_request(session), n)
+    return _name(session, _request(session), n)
 
 
 # -------------------------------------------------------------------------------------------------------------- response
@@ -260,7 +260,7 @@ def response_headers(session, key):
 
 @session_field("texts", "Names of the response's headers, as they were sent.")
 def response_header_names(session, n):
-    return _name(_response(session), n)
+    return _name(session, _response(session), n)
 
 
 # ----------------------------------------------------------------------------------------------------------- transaction
