@@ -26,8 +26,9 @@ class Cost:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return the environment in which this checkout is what `retina_jit` means."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])), **changes}
+    """Return the environment in which this checkout is what `retina_jit` means, with its bytecode kept, as an installed package's is."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])), **changes}
 
 
 def once(command: Sequence[str], **changes: str) -> Cost:

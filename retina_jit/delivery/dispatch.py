@@ -112,6 +112,10 @@ class Dispatcher:
         self.delivered = 0
         self.failed = [0] * len(subscriptions)
 
+    def filled(self) -> float:
+        """Which share of the ring waits to be delivered."""
+        return (int(self._worker["head"]) - int(self._worker["tail"])) / self._size
+
     def drain(self) -> int:
         """Deliver what is in the ring now. Returns how many events.
 
