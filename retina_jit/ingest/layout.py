@@ -39,6 +39,9 @@ SOURCE = np.dtype(
         ("unknown", "i8"),  # frames of a link type that the decoder does not know (a pcapng may mix them)
         ("unknown_link", "i8"),  # the last such link type
         ("ahead", "i8"),  # address up to which was prefetched
+        ("hints", "i8"),  # address of the next of the words that say where records begin, for prefetching; 0: none
+        ("hints_end", "i8"),
+        ("hints_base", "i8"),  # what they count from
         # As it was when the last walk began, for `CaptureSource.refill` after SHRUNK.
         ("burst_at", "i8"),
         ("burst_interfaces", "i8"),
@@ -74,6 +77,10 @@ CHUNK = 512 << 10
 
 PREFETCH = 4096
 """How far the walkers prefetch ahead [byte]: the records are a chain, and memory latency would be paid on each link."""
+
+
+HINTS_AHEAD = 12
+"""How many records ahead the walker prefetches where it knows where they begin."""
 
 
 class Reason(IntEnum):

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from retina_jit import memory
 from retina_jit.ingest.guard import is_gone
-from retina_jit.ingest.layout import MAX_CAPLEN, PREFETCH, SOURCE, Reason
+from retina_jit.ingest.layout import HINTS_AHEAD, MAX_CAPLEN, PREFETCH, SOURCE, Reason
 from retina_jit.jit import entry, kernel, leaf
-from retina_jit.memory import prefetch_read, shift_right
+from retina_jit.memory import load64, prefetch_read, shift_right
 from retina_jit.parsers.wire import u32, u32_le, u64, u64_le
 from retina_jit.state.layout import PACKET
 from retina_jit.status import Status
@@ -54,9 +54,17 @@ def walk(source, rows, most):
     at, end, swap, unit, header, link = s.at, s.end, s.swap, s.unit, s.header, s.link
     wire, captured, number_before = s.bytes, s.captured, s.number
     ahead = max(s.ahead, at)
+    hints, hints_end, hints_base = s.hints, s.hints_end, s.hints_base
     n = 0
     while n < most:
-        ahead = prefetch_to(ahead, at + PREFETCH)
+        if hints < hints_end:
+            # Behind the last hint stands an old one: a prefetch for nothing.
+            soon = hints_base + load64(hints + 8 * HINTS_AHEAD)
+            prefetch_read(soon)
+            prefetch_read(soon + 64)
+            hints += 8
+        else:
+            ahead = prefetch_to(ahead, at + PREFETCH)
         span = (at, end - at)
         if span[1] < header:
             break
@@ -82,7 +90,7 @@ def walk(source, rows, most):
         wire += length
         captured += caplen
         at += header + caplen
-    s.at, s.ahead, s.bytes, s.captured = at, ahead, wire, captured
+    s.at, s.ahead, s.hints, s.bytes, s.captured = at, ahead, hints, wire, captured
     s.frames += n
     s.number += n
     if n == 0:

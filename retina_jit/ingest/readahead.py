@@ -4,6 +4,10 @@ Copying a file out of the page cache costs more than walking and decoding it, so
 belong to the slots of a ring, one behind the other. Whoever is free claims the next chunk (`claimed`) and reads it into its
 slot; the worker takes chunks in order, and reads one itself rather than wait. A slot may be read into again once the
 worker has passed it (`taken`). The rest of a record that the end of the ring cuts is moved in front of the ring.
+
+Whoever reads a chunk also notes where its records begin, while they are in its own cache: `hints` for the walker's
+prefetches. Records are a chain, and to the worker each link may be in the cache of another core: without hints 104 ns per
+packet where the two cores share no cache, and a third of the worker's time where they do.
 """
 
 from __future__ import annotations
@@ -14,14 +18,18 @@ import threading
 import numpy as np
 
 from retina_jit import jit, memory
-from retina_jit.ingest.layout import SOURCE
+from retina_jit.ingest.layout import HINTS_AHEAD, MAX_CAPLEN, SOURCE
 from retina_jit.jit import entry, external, kernel
-from retina_jit.memory import atomic_load, atomic_store, compare_and_swap
+from retina_jit.memory import atomic_load, atomic_store, compare_and_swap, load64, store64
+from retina_jit.parsers.wire import u8, u32, u32_le
 
 CHUNK = 256 << 10
 SLOTS = 16
 HEADROOM = 1 << 20
 """More than the longest pcap record, see MAX_CAPLEN."""
+
+HINTS = 4096
+"""Most records of a chunk that are noted; in traffic some 600 begin in one."""
 
 WORTH = 16 << 20
 """Smaller files [byte] are read before a thread has started."""
@@ -36,17 +44,31 @@ READAHEAD = np.dtype(
         ("taken", "i8"),  # chunks before this one are done with
         ("stop", "i8"),
         ("next", "i8"),  # the worker's next chunk
+        ("hints", "i8"),  # address of HINTS words per slot: where records begin, from the beginning of the chunk on
+        ("noting", "i8"),  # 1: a thread is noting
+        ("walked", "i8"),  # chunks whose records are noted, in order
+        ("record", "i8"),  # where in the file the first record behind them begins
+        ("swap", "i8"),  # how records are read, as in SOURCE
+        ("header", "i8"),
         *[(f"ready{n}", "i8") for n in range(SLOTS)],  # chunk + 1 << 32 | bytes, when it is there
+        *[(f"count{n}", "i8") for n in range(SLOTS)],  # how many hints
     ]
 )
 AHEAD_AT = memory.at(READAHEAD)
 SOURCE_AT = memory.at(SOURCE)
-CLAIMED, TAKEN, STOP, READY = (int(READAHEAD.fields[n][1]) for n in ("claimed", "taken", "stop", "ready0"))  # type: ignore[index]
+CLAIMED, TAKEN, STOP, NOTING, WALKED, READY, COUNT = (
+    int(READAHEAD.fields[n][1])  # type: ignore[index]
+    for n in ("claimed", "taken", "stop", "noting", "walked", "ready0", "count0")
+)
+RING = SLOTS * CHUNK
+LENGTH_AT, LENGTH_END = 8, 12
+NO_RECORD = 1 << 62
 NOTHING = -1
 PAUSE_US = 20
 
 pread = external("pread", "int64", "int32", "int64", "int64", "int64")
 usleep = external("usleep", "int32", "uint32")
+sched_yield = external("sched_yield", "int32")
 
 
 @kernel
@@ -74,6 +96,67 @@ def _read(ahead, chunk):
             break
         got += n
     atomic_store(ahead + READY + 8 * slot, ((chunk + 1) << 32) | got)
+    _note_records(ahead)
+
+
+@kernel
+def _caplen(ahead, at):
+    """The captured length that the record at `at` of the file claims; its chunk is in the ring."""
+    a = AHEAD_AT(ahead)
+    ring, place = (a.ring, RING), (at + LENGTH_AT) % RING
+    if place + 4 <= RING:
+        return u32(ring, place) if a.swap else u32_le(ring, place)
+    value = 0
+    for n in range(4):  # the end of the ring cuts it
+        byte = u8(ring, (place + n) % RING)
+        value |= byte << (24 - 8 * n if a.swap else 8 * n)
+    return value
+
+
+@kernel
+def _note_records(ahead):
+    """Note where records begin, in all chunks that were read one behind the other. Nobody waits: if the other thread is
+    at it, it or the next to come sees this chunk, too.
+    """
+    a = AHEAD_AT(ahead)
+    if not compare_and_swap(ahead + NOTING, 0, 1):
+        return
+    chunk = a.walked + 0
+    while chunk < a.chunks:
+        slot, begin = chunk & (SLOTS - 1), chunk * CHUNK
+        word = atomic_load(ahead + READY + 8 * slot)
+        if word >> 32 != chunk + 1:
+            break
+        hints, end, at, n = a.hints + slot * HINTS * 8, begin + (word & 0xFFFFFFFF), a.record + 0, 0
+        while at + LENGTH_END <= end:
+            if n < HINTS:
+                store64(hints + 8 * n, at - begin)
+                n += 1
+            caplen = _caplen(ahead, at)
+            at = at + a.header + caplen if caplen <= MAX_CAPLEN else NO_RECORD
+        store64(ahead + COUNT + 8 * slot, n)
+        a.record = at
+        chunk += 1
+        atomic_store(ahead + WALKED, chunk)
+    atomic_store(ahead + NOTING, 0)
+
+
+@kernel
+def _use_hints(source, chunk):
+    """Let the walker prefetch what is noted about its next chunk; if that is late, begin with the chunk anew."""
+    s = SOURCE_AT(source)
+    ahead = s.readahead
+    a = AHEAD_AT(ahead)
+    slot = chunk & (SLOTS - 1)
+    s.hints_base = a.ring + slot * CHUNK
+    s.hints = s.hints_end = a.hints + slot * HINTS * 8
+    s.ahead = s.hints_base
+    if atomic_load(ahead + WALKED) > chunk:
+        s.hints_end = s.hints + 8 * load64(ahead + COUNT + 8 * slot)
+    elif atomic_load(ahead + WALKED) < chunk and compare_and_swap(ahead + NOTING, 0, 1):
+        a.record = s.passed + s.at - s.base
+        atomic_store(ahead + WALKED, chunk)
+        atomic_store(ahead + NOTING, 0)
 
 
 @entry
@@ -119,7 +202,10 @@ def take_chunk(source):
         other = _claim(ahead)
         if other != NOTHING:
             _read(ahead, other)
+        else:
+            sched_yield()  # the helper has it, and may wait for this core
     got = atomic_load(word) & 0xFFFFFFFF
+    _use_hints(source, chunk)
     s.end += got
     a.next = chunk + 1
     if got < min(CHUNK, a.size - chunk * CHUNK):
@@ -133,8 +219,8 @@ def take_chunk(source):
 # ------------------------------------------------------------------------------------------------ seen by Python
 
 
-_spare: list[memory.Region] = []
-"""The ring of the source before: its memory is there already. Sources follow one another, so one is enough."""
+_spare: list[tuple[memory.Region, memory.Region]] = []
+"""The ring and the hints of the source before: its memory is there already. Sources follow one another, so one is enough."""
 
 
 class ReadAhead:
@@ -146,18 +232,22 @@ class ReadAhead:
         Of a regular file; stays the caller's.
     size : int [byte]
         What is there after that is not read.
+    first : int
+        Where in the file the first record begins.
     source : numpy record
-        The SOURCE; set up to be refilled from here, with nothing read yet.
+        The SOURCE, which says how records are read; set up to be refilled from here, with nothing read yet.
     """
 
-    def __init__(self, fd: int, size: int, source: np.void) -> None:
-        self._ring = _spare.pop() if _spare else memory.Region(HEADROOM + SLOTS * CHUNK)
+    def __init__(self, fd: int, size: int, first: int, source: np.void) -> None:
+        self._ring, self._hints = _spare.pop() if _spare else (memory.Region(HEADROOM + RING), memory.Region((SLOTS * HINTS + HINTS_AHEAD) * 8))
         self._home = memory.Region(READAHEAD.itemsize)
         self._words = self._home.array(READAHEAD, 1)[0]
         self.address = self._home.address
         words = self._words
         words["fd"], words["size"], words["chunks"] = fd, size, -(-size // CHUNK)
         words["ring"] = self._ring.address + HEADROOM
+        words["hints"], words["record"] = self._hints.address, first
+        words["swap"], words["header"] = source["swap"], source["header"]
         source["base"] = source["at"] = source["end"] = words["ring"]
         source["passed"] = 0
         source["fd"] = fd
@@ -171,7 +261,7 @@ class ReadAhead:
         self._words["stop"] = 1
         self._thread.join()
         if not _spare:
-            _spare.append(self._ring)
+            _spare.append((self._ring, self._hints))
 
 
 def is_worth(size: int) -> bool:

@@ -173,7 +173,8 @@ class CaptureSource:
         head = os.pread(plain, 24, 0)
         if walker(head) != WALK_PCAP:
             return None
-        self._ahead = readahead.ReadAhead(plain, found.st_size, self._words)
+        self._words["swap"], _, self._words["header"], _ = pcap_header(head)
+        self._ahead = readahead.ReadAhead(plain, found.st_size, len(head), self._words)
         self._file_size = found.st_size
         # The file header has to be there before the first walk passes it.
         self._words["at"] = self._words["end"] = self._words["base"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,14 @@ from retina_jit.ingest import readahead, source
 from retina_jit.subscription import Subscription
 
 
-def capture(path: Path, *, seed: int, size: int) -> tuple[int, int]:
+def capture(path: Path, *, seed: int, size: int, order: str = "<") -> tuple[int, int]:
     """Write records of very different lengths. Returns how many, and the sum of their lengths."""
     rng = np.random.default_rng(seed)
     noise = rng.bytes(1 << 18)
-    parts, total, count, captured = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 1 << 18, 1)], 24, 0, 0
+    parts, total, count, captured = [struct.pack(order + "IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 1 << 18, 1)], 24, 0, 0
     while total < size:
         n = int(rng.choice([0, 14, 60, 1500, 9000, (1 << 18) - 1], p=[0.01, 0.3, 0.4, 0.25, 0.03, 0.01]))
-        parts.append(struct.pack("<IIII", 1_700_000_000, count % 1_000_000, n, n) + noise[:n])
+        parts.append(struct.pack(order + "IIII", 1_700_000_000, count % 1_000_000, n, n) + noise[:n])
         total += 16 + n
         count += 1
         captured += n
@@ -58,6 +59,32 @@ def test_two_threads_give_the_same_frames_as_one(seed: int, tmp_path: Path, monk
     monkeypatch.setattr(readahead, "is_worth", lambda _: False)
     alone, _ = digest(path)
     assert shared == alone
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_hints_are_where_records_begin(order: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.pcap"
+    capture(path, seed=4, size=20 << 20, order=order)
+    content, at, begins = path.read_bytes(), 24, []
+    while at < readahead.RING:
+        begins.append(at)
+        at += 16 + struct.unpack_from(order + "I", content, at + 8)[0]
+    words = np.zeros(1, readahead.SOURCE)[0]
+    words["swap"], words["header"] = order == ">", 16
+    with path.open("rb") as file:
+        ahead = readahead.ReadAhead(file.fileno(), len(content), 24, words)
+        try:
+            # Nobody takes chunks, so the helper fills the ring and waits.
+            deadline = time.monotonic() + 60
+            while ahead._words["walked"] < readahead.SLOTS and time.monotonic() < deadline:
+                time.sleep(0.001)
+            hints = ahead._hints.array(np.int64, readahead.SLOTS * readahead.HINTS).reshape(readahead.SLOTS, -1)
+            counts = [int(ahead._words[f"count{n}"]) for n in range(readahead.SLOTS)]
+            noted = [int(h) + n * readahead.CHUNK for n in range(readahead.SLOTS) for h in hints[n, : counts[n]]]
+        finally:
+            ahead.close()
+    # A length that the end of the ring cuts is read with the chunk behind it.
+    assert noted == [at for at in begins if at + readahead.LENGTH_END <= readahead.RING]
 
 
 @pytest.mark.usefixtures("never_mapped")
