@@ -156,7 +156,7 @@ def compile_filters(
         The protocols that filters may name; all that are declared if not given.
     engine : str
         "code" writes filters as code, "tables" as data, which needs no compilation per filter; "auto" chooses for each
-        stage. "any" is "tables" with code that serves every set of filters (for tests).
+        stage. For tests: "plain" is "code" without merging, "any" is "tables" with code that serves every set of filters.
 
     Raises
     ------

@@ -71,6 +71,8 @@ class Context:
         """Write a stage."""
         if engine == "code" or (engine == "auto" and sum(1 for t, _ in wanted for _ in leaves(t)) <= MOST_WRITTEN):
             return self.written(stage, wanted, numbers, owners)
+        if engine == "plain":
+            return self.written(stage, wanted, numbers, owners, merged=False)
         return self.tabled(stage, wanted, owners, everything=engine == "any")
 
     # --------------------------------------------------------------------------------------------------------- data
@@ -99,9 +101,11 @@ class Context:
 
     # --------------------------------------------------------------------------------------------------------- code
 
-    def written(self, stage: str, wanted: Wanted, numbers: Iterable[int], owners: Sequence[int]) -> Stage:
-        """Write the filters as code."""
-        roots = self.tries(wanted)
+    def written(
+        self, stage: str, wanted: Wanted, numbers: Iterable[int], owners: Sequence[int], *, merged: bool = True
+    ) -> Stage:
+        """Write the filters as code: merged into tries, or each as it stands."""
+        roots = self.tries(wanted) if merged else self.side_by_side(wanted)
         writer = emit.Writer(
             stage, self.names, self.worlds, self.tables, self.automata(roots), self.words, self.code
         )
@@ -133,6 +137,19 @@ class Context:
             root.prune()
             sort(root, layers)
         return list(roots.values())
+
+    def side_by_side(self, wanted: Wanted) -> list[Node]:
+        """Return the subscriptions as conditions that share nothing: what the tries are compared with."""
+        root = Node()
+        for term, effect in wanted:
+            either_transport = [both([Present(t), term]) for t in ("tcp", "udp")] if effect[0] == "keep" else [term]
+            for part in either_transport:
+                condition = gate(part, self.worlds.all, self.worlds, GIVEN)
+                if condition == TRUE:
+                    root.effects.add(effect)
+                elif condition != FALSE:
+                    root.children.setdefault(condition, Node()).effects.add(effect)
+        return [root]
 
     def automata(self, roots: list[Node]) -> dict[tuple[str, str, tuple[str, bool]], tuple[int, int]]:
         """Build the automata of all patterns; return where each pattern is: (index of the table, bit)."""

@@ -1,66 +1,205 @@
-"""The cases of `filters.toml`: each filter on each packet, by the generated code and by the interpreter."""
+"""The cases of the tables beside this file: each filter on each packet, session and connection, on every engine."""
 
 from __future__ import annotations
 
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
-from support.filters import RowFacts, Rows, Runner
-from traffic import packets
+from support.filters import RowFacts, refusal
+from support.suite import (
+    ENGINES,
+    Ended,
+    EndFacts,
+    Rows,
+    ask_sessions,
+    conversation,
+    decide,
+    parser,
+    program,
+    rows,
+    terms,
+)
 
-from retina_jit.errors import FilterError
 from retina_jit.filters import FilterSpec, compile_filters
 from retina_jit.filters.interpret import evaluate
+from retina_jit.parsers.protocol import protocols
 
-SUITE = tomllib.loads(Path(__file__).with_name("filters.toml").read_text())
-NAMES = list(SUITE["packets"])
-
-
-def _frame(shape: dict[str, object]) -> bytes:
-    kind, src, dst = shape["kind"], str(shape.get("src", "")), str(shape.get("dst", ""))
-    ports = int(str(shape.get("sport", 0))), int(str(shape.get("dport", 0)))
-    mac = bytes.fromhex("02000000000a")
-    if kind == "arp":
-        return b"\xff" * 6 + mac + b"\x08\x06" + packets.arp(mac, "10.0.0.1", "10.0.0.2")[-28:]
-    if kind == "tcp":
-        number, message = 6, packets.tcp(src, dst, *ports, b"", flags=int(str(shape["flags"])))
-    elif kind == "icmp":
-        number, message = 1, b"\x08\0\0\0\0\0\0\0"
-    else:
-        number, message = 17, packets.udp(src, dst, *ports, b"payload"[: 3 if "vlan" in shape else 7])
-    six = ":" in src
-    later = {"flags_offset": 5} if kind == "fragment" else {}
-    packet = packets.ipv6(src, dst, number, message) if six else packets.ipv4(src, dst, number, message, ttl=64, **later)
-    tag = b"\x81\0" + int(str(shape["vlan"])).to_bytes(2, "big") if "vlan" in shape else b""
-    return bytes.fromhex("02000000000b") + mac + tag + (b"\x86\xdd" if six else b"\x08\0") + packet
+FOLDER = Path(__file__).parent
+FILTERS, HEADERS, SESSIONS, CONNECTIONS = (
+    tomllib.loads((FOLDER / f"{name}.toml").read_text()) for name in ("filters", "headers", "sessions", "connections")
+)
+on_each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
-@pytest.fixture(scope="module")
-def rows():
-    frames = [_frame(shape) for shape in SUITE["packets"].values()]
-    return Rows([(f, 1, len(f)) for f in frames])
+@cache
+def table(of: str, name: str = "packets") -> tuple[list[str], Rows]:
+    """Names and packets of a table."""
+    shapes = {"filters": FILTERS, "headers": HEADERS, "connections": CONNECTIONS}[of][name]
+    return list(shapes), rows(shapes)
 
 
-@pytest.fixture(scope="module")
-def found(rows):
-    """All filters in one program: numbers of the matching packets, by filter."""
-    runner = Runner(compile_filters([FilterSpec(text, "packet") for text in SUITE["match"]]))
-    pairs, _ = runner.packets(rows)
-    return {text: [row for row, s in pairs if s == n] for n, text in enumerate(SUITE["match"])}
+def texts(section: dict[str, object]) -> tuple[str, ...]:
+    """The filters of a section."""
+    return tuple(section)
 
 
-@pytest.mark.parametrize("text", SUITE["match"])
-def test_match(text, rows, found):
-    wanted = SUITE["match"][text]
-    assert [NAMES[n] for n in found[text]] == wanted
-    term = compile_filters([FilterSpec(text, "packet")]).terms[0]
-    assert [NAMES[n] for n in range(len(NAMES)) if evaluate(term, RowFacts(rows, n))] == wanted
+# ------------------------------------------------------------------------------------------------------------ packets
+
+PACKETS = tuple({**FILTERS["match"], **HEADERS["match"]})
 
 
-@pytest.mark.parametrize("text", SUITE["error"])
+@cache
+def matching_packets(of: str, engine: str) -> dict[str, list[str]]:
+    """For each filter the names of the packets that match."""
+    names, here = table(of)
+    if engine == "interpreter":
+        facts = [RowFacts(here, n) for n in range(len(names))]
+        return {text: [names[n] for n, f in enumerate(facts) if evaluate(term, f)] for text, term in zip(PACKETS, terms(PACKETS, "packet"))}
+    found: dict[str, list[str]] = {text: [] for text in PACKETS}
+    for n, s in program(PACKETS, "packet", engine).packets(here)[0]:
+        found[PACKETS[s]].append(names[n])
+    return found
+
+
+@on_each_engine
+@pytest.mark.parametrize("text", FILTERS["match"])
+def test_match(text, engine):
+    assert matching_packets("filters", engine)[text] == FILTERS["match"][text]
+
+
+@on_each_engine
+@pytest.mark.parametrize("text", HEADERS["match"])
+def test_headers(text, engine):
+    assert matching_packets("headers", engine)[text] == HEADERS["match"][text]
+
+
+# ----------------------------------------------------------------------------------------------------------- sessions
+
+
+@cache
+def matching_sessions(engine: str) -> dict[str, list[str]]:
+    return ask_sessions(texts(SESSIONS["match"]), SESSIONS["sessions"], engine)
+
+
+@on_each_engine
+@pytest.mark.parametrize("text", SESSIONS["match"])
+def test_sessions(text, engine):
+    assert matching_sessions(engine)[text] == SESSIONS["match"][text]
+
+
+# -------------------------------------------------------------------------------------------------------- connections
+
+
+@cache
+def known_at_once(engine: str) -> dict[str, dict[str, list[str]]]:
+    """For each filter the first packets whose connection matches, and those where that is not known yet."""
+    asked = (*CONNECTIONS["connection"], *(t for t in CONNECTIONS["maybe"] if t not in CONNECTIONS["connection"]))
+    names, here = table("connections")
+    tracked = [n for n in range(len(names)) if any(RowFacts(here, n).present(t) for t in ("tcp", "udp"))]
+    found: dict[str, dict[str, list[str]]] = {kind: {t: [] for t in asked} for kind in ("connection", "maybe")}
+    for n in tracked:
+        if engine == "interpreter":
+            answers = [evaluate(term, RowFacts(here, n)) for term in terms(asked, "connection")]
+            sure, maybe = ({s for s, a in enumerate(answers) if a is wanted} for wanted in (True, None))
+        else:
+            sure, maybe = program(asked, "connection", engine).decide("connection", here.at(n))
+        for kind, numbers in (("connection", sure), ("maybe", maybe)):
+            for s in numbers:
+                found[kind][asked[s]].append(names[n])
+    return found
+
+
+@on_each_engine
+@pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind in ("connection", "maybe") for text in CONNECTIONS[kind]])
+def test_connections(kind, text, engine):
+    assert known_at_once(engine)[kind][text] == CONNECTIONS[kind][text]
+
+
+@pytest.mark.parametrize("text", CONNECTIONS["continue"])
+def test_packets_of_either_direction_go_on(text):
+    names, here = table("connections")
+    term = terms((text,), "connection")[0]
+    facts = [(RowFacts(here, n), RowFacts(here, n, turned=True)) for n in range(len(names))]
+    tracked = [there.present("tcp") or there.present("udp") for there, _ in facts]
+    meant = [n for n, pair in enumerate(facts) if tracked[n] and any(evaluate(term, f) is not False for f in pair)]
+    assert [names[n] for n in meant] == CONNECTIONS["continue"][text]
+    for engine in ("any", "code"):
+        _, kept = program((text,), "connection", engine).packets(here)
+        assert [names[n] for n, wanted in enumerate(kept) if wanted] == CONNECTIONS["continue"][text], engine
+
+
+@cache
+def matching_at_the_end(engine: str) -> dict[str, list[str]]:
+    asked = texts(CONNECTIONS["end"])
+    names, here = table("connections")
+    found: dict[str, list[str]] = {t: [] for t in asked}
+    for name, shape in CONNECTIONS["connections"].items():
+        ended, n = Ended(shape), names.index(shape["packet"])
+        if engine == "interpreter":
+            got = {s for s, term in enumerate(terms(asked, "connection")) if evaluate(term, EndFacts(here, n, ended))}
+        else:
+            runner = program(asked, "connection", engine)
+            alive = runner.decide("connection", here.at(n))[0]
+            got = runner.decide("end", here.at(n), *ended.words, alive=alive)[0]
+        for s in got:
+            found[asked[s]].append(name)
+    return found
+
+
+@on_each_engine
+@pytest.mark.parametrize("text", CONNECTIONS["end"])
+def test_whole_connections(text, engine):
+    assert matching_at_the_end(engine)[text] == CONNECTIONS["end"][text]
+
+
+@cache
+def delivered(engine: str) -> dict[str, list[str]]:
+    """For each filter of packet and session predicates the packets of each session that it delivers."""
+    asked = texts(CONNECTIONS["deliver"])
+    names, here = table("connections", "sent")
+    found: dict[str, list[str]] = {t: [] for t in asked}
+    for name, (protocol, example, which, _) in CONNECTIONS["sessions"].items():
+        transport, segments = conversation(protocol, example)
+        session = parser(protocol).run(segments, transport)
+        assert session.delivered == which + 1
+        values = session.fields()
+        matched = set() if engine == "interpreter" else decide(
+            program(asked, "packet", engine), here, 0, protocols()[protocol].number, session.address
+        )  # fmt: skip
+        for n, packet in enumerate(names):
+            if engine == "interpreter":
+                facts = RowFacts(here, n, session_known=True, service=protocol, session=values)
+                got = {s for s, term in enumerate(terms(asked, "packet")) if evaluate(term, facts)}
+            else:
+                got = program(asked, "packet", engine).decide("packet_deliver", here.at(n), alive=matched)[0]
+            for s in got:
+                found[asked[s]].append(f"{name}/{packet}")
+    return found
+
+
+@on_each_engine
+@pytest.mark.parametrize("text", CONNECTIONS["deliver"])
+def test_packets_of_sessions(text, engine):
+    assert delivered(engine)[text] == CONNECTIONS["deliver"][text]
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize("text", FILTERS["error"])
 def test_error(text):
-    with pytest.raises(FilterError) as caught:
-        compile_filters([FilterSpec(text, "packet")])
-    assert caught.value.reason == SUITE["error"][text]
-    assert "^" in str(caught.value)
+    error = refusal(text, "packet")
+    assert error is not None
+    assert error.reason == FILTERS["error"][text]
+    assert "^" in str(error)
+
+
+def test_there_are_enough_cases():
+    counts = [len(section) for file in (FILTERS, HEADERS, SESSIONS, CONNECTIONS) for name, section in file.items() if name in CASES]
+    assert sum(counts) >= 300
+    assert compile_filters([FilterSpec(t, "packet") for t in PACKETS], engine="code").direct == frozenset(range(len(PACKETS)))
+
+
+CASES = ("match", "connection", "maybe", "continue", "end", "deliver")
