@@ -61,19 +61,19 @@ def run(kind: int, connections: int, packets: int, **conntrack: Any) -> tuple[Re
     config = RuntimeConfig(conntrack=ConntrackConfig(max_connections=most, **conntrack))
     source = Synthetic(kind, connections, packets)
     runtime = Runtime([named(["ConnRecord"], "", lambda rows: None, "batch")], [], config)
-    runtime.sources = [source]  # type: ignore[assignment]
+    runtime.sources = [[source]]  # type: ignore[assignment]
     seen = [(time.perf_counter(), 0)]
-    worker = runtime.worker
+    worker = runtime.workers[0]
     worker.start([source])  # type: ignore[list-item]
     # Until all packets are taken: what comes then is the delivery of every connection, at the end.
     while not worker.finished.is_set() and source.words["at"] < packets:
         seen.append((time.perf_counter(), source.frames))
         # Connections that made room are delivered meanwhile.
-        if not runtime.dispatcher.drain():
+        if not runtime.dispatchers[0].drain():
             time.sleep(0.0005)
     seconds = time.perf_counter() - seen[0][0]
-    while not worker.finished.is_set() or runtime.dispatcher.drain():
-        runtime.dispatcher.drain()
+    while not worker.finished.is_set() or runtime.dispatchers[0].drain():
+        runtime.dispatchers[0].drain()
     worker.join()
     if worker.error:
         raise worker.error

@@ -99,6 +99,9 @@ class DeliveryConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     on_error: str = "stop"
 
 
+MOST_WORKERS = 64
+
+
 class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """All of it.
 
@@ -113,6 +116,8 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         Capturing from a network card, see `retina_jit.config_network`.
     offline : OfflineConfig, optional
         The capture to read; not together with `online`.
+    workers : int
+        How many workers share the packets of a capture (`-j`), each with a thread and a table of its own; caps are per worker.
     filter : str, optional
         In Retina's files and without effect, there and here.
     """
@@ -128,6 +133,7 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     mempool: MempoolConfig = MempoolConfig()
     offline: OfflineConfig | None = None
     online: OnlineConfig | None = None
+    workers: int = 1
 
     def check(self) -> RuntimeConfig:
         """Refuse values that cannot work.
@@ -149,6 +155,8 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ConfigError(f"conntrack.probe_datagrams = {self.conntrack.probe_datagrams}: at most {MOST_PIECES}")
         if self.conntrack.packet_list_bytes > MOST_LISTED:
             raise ConfigError(f"conntrack.packet_list_bytes = {self.conntrack.packet_list_bytes}: at most {MOST_LISTED}, for a list is one event")
+        if not 1 <= self.workers <= MOST_WORKERS:
+            raise ConfigError(f"workers = {self.workers}: must be 1 to {MOST_WORKERS}")
         if self.delivery.on_error not in ("stop", "continue"):
             raise ConfigError(f"delivery.on_error = {self.delivery.on_error!r}: must be 'stop' or 'continue'")
         if self.delivery.ring < 8:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import threading
 import time
@@ -16,7 +17,8 @@ from typing import Any
 from retina_jit import jit, stats
 from retina_jit.config import RuntimeConfig
 from retina_jit.delivery.dispatch import Dispatcher
-from retina_jit.errors import CallbackError
+from retina_jit.delivery.sinks import Sinks
+from retina_jit.errors import CallbackError, SourceError
 from retina_jit.ingest.source import open_sources
 from retina_jit.parsers.user import load_protocol
 from retina_jit.program import Program
@@ -108,62 +110,80 @@ class Runtime:
         self.config = (config or RuntimeConfig()).check()
         for file in self.config.protocols:
             load_protocol(file)
-        self.sources = open_sources(sources)
+        paths = tuple(sources)
+        count = self.config.workers
+        if count > 1 and "-" in paths:
+            raise SourceError(f"standard input can be read once, {count} workers read a capture {count} times: use one worker, or a file")
+        self.sources = [open_sources(paths) for _ in range(count)]
         self.program = Program(subscriptions, progress, self.config.tunnels())
-        self.worker = Worker(self.program, self.config)
-        self.dispatcher = Dispatcher(self.worker.words, self.program.subscriptions, self.program.offsets, self.config.delivery.on_error)
+        seed = secrets.randbits(63)
+        self.workers = [Worker(self.program, self.config, n, count, seed) for n in range(count)]
+        self.dispatchers = self._dispatchers()
         self._tick = tick
         self._stop_asked = False
+
+    def _dispatchers(self) -> list[Dispatcher]:
+        p = self.program
+        sinks = Sinks(p.subscriptions, p.offsets)
+        return [Dispatcher(w.words, p.subscriptions, p.offsets, self.config.delivery.on_error, sinks) for w in self.workers]
 
     def stop(self) -> None:
         """Ask the run to end: the burst at hand is finished, open connections are ended and delivered."""
         self._stop_asked = True
-        self.worker.control(STOP)
+        self._control(STOP)
+
+    def _control(self, word: int) -> None:
+        for worker in self.workers:
+            worker.control(word)
 
     def run(self) -> Result:
         """Process the sources to their end. Ctrl-C stops early, with all that was seen delivered."""
-        worker = self.worker
         begun = time.perf_counter()
-        worker.start(self.sources)
+        for worker, sources in zip(self.workers, self.sources, strict=True):
+            worker.start(sources)
         try:
             with self._interruptible():
                 self._deliver()
         except BaseException:
             # Whatever it is (a callback's error, sys.exit in it): the worker must not wait for us.
-            worker.control(ABANDON)
+            self._control(ABANDON)
             raise
         finally:
-            worker.join()
-        if worker.error is not None:
-            raise worker.error
+            for worker in self.workers:
+                worker.join()
+        for worker in self.workers:
+            if worker.error is not None:
+                raise worker.error
         for n, s in enumerate(self.program.subscriptions):
-            state = worker.states[n]
-            if state is not None:
-                s.workers = [state]
-                s.result = s.merge([state[0]]) if s.merge else state[0]
+            s.workers = [state for worker in self.workers if (state := worker.states[n]) is not None]
+            if s.workers:
+                s.result = s.merge([state[0] for state in s.workers]) if s.merge else s.workers[0][0]
         return self._result(time.perf_counter() - begun)
 
     def _deliver(self) -> None:
-        """Drain until the worker is done and the ring is empty, or nothing more is wanted."""
-        worker, dispatcher = self.worker, self.dispatcher
+        """Drain until the workers are done and their rings empty, or nothing more is wanted."""
         next_tick, nap = 0.0, SHORTEST_NAP
         while True:
-            done = worker.finished.is_set()
-            delivered = dispatcher.drain()
-            if done and delivered == 0:
-                return
-            if not done and dispatcher.filled() < LITTLE:
+            working = next((w for w in self.workers if not w.finished.is_set()), None)
+            delivered = sum([d.drain() for d in self.dispatchers])
+            if working is None:
                 if delivered == 0:
-                    dispatcher.idle()
-                worker.finished.wait(nap)
-                filled = dispatcher.filled()
+                    return
+            elif self._filled() < LITTLE:
+                if delivered == 0:
+                    self.dispatchers[0].idle()
+                working.finished.wait(nap)
+                filled = self._filled()
                 if filled > MUCH:
                     nap = max(nap / 2, SHORTEST_NAP)
                 elif filled < LITTLE:
                     nap = min(nap * 2, LONGEST_NAP)
             if self._tick is not None and (now := time.perf_counter()) > next_tick:
-                self._tick(worker)
+                self._tick(self.workers[0])
                 next_tick = now + 0.1
+
+    def _filled(self) -> float:
+        return max(d.filled() for d in self.dispatchers)
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -184,23 +204,24 @@ class Runtime:
             yield
         except KeyboardInterrupt:
             self.stop()
-            self.worker.control(ABANDON)
+            self._control(ABANDON)
         finally:
             if mine:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def stats(self) -> dict[str, int]:
         """Return the counters as they are now."""
-        return stats.snapshot(self.worker.counters)
+        return stats.merge([stats.snapshot(w.counters) for w in self.workers])
 
     def _result(self, seconds: float) -> Result:
-        failed = {s.name: n for s, n in zip(self.program.subscriptions, self.dispatcher.failed, strict=True) if n}
+        fails = (sum(counts) for counts in zip(*(d.failed for d in self.dispatchers), strict=True))
+        failed = {s.name: n for s, n in zip(self.program.subscriptions, fails, strict=True) if n}
         extra = {
-            "live_peak": int(self.worker.table["peak"]),
-            "arena_peak": int(self.worker.arena["peak"]),
-            "arena_left": int(self.worker.arena["used"]),
+            "live_peak": sum(int(w.table["peak"]) for w in self.workers),
+            "arena_peak": sum(int(w.arena["peak"]) for w in self.workers),
+            "arena_left": sum(int(w.arena["used"]) for w in self.workers),
         }
-        return Result(self.stats(), list(self.worker.problems), failed, seconds, self._stop_asked, extra)
+        return Result(self.stats(), list(self.workers[0].problems), failed, seconds, self._stop_asked, extra)
 
 
 def user_traceback(error: CallbackError) -> str:

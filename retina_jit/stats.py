@@ -94,6 +94,18 @@ def capture_loss(counters: dict[str, int]) -> float | None:
     return counters["acks_unseen"] / counters["acks"] if counters["acks"] else None
 
 
+SEEN_BY_ALL = (
+    "fragment_held",
+    "fragment_used",
+    "fragment_timeout",
+    "fragment_refused",
+    "datagrams",
+    "fragment_overlap",
+    "fragment_inconsistent",
+)
+"""Every worker puts all datagrams together: only then it is known whose connection a fragment belongs to."""
+
+
 def merge(parts: list[dict[str, int]]) -> dict[str, int]:
-    """Return the sum of several snapshots."""
-    return {name: sum(p.get(name, 0) for p in parts) for name in COUNTERS}
+    """Return the snapshot of several workers together."""
+    return {name: parts[0][name] if name in SEEN_BY_ALL else sum(p[name] for p in parts) for name in COUNTERS}

@@ -50,11 +50,13 @@ class Worker:
     config : RuntimeConfig
     number : int
         The worker's CoreId.
+    workers : int
+        How many read the same captures, each its own share of the packets (see `retina_jit.pipeline.share`).
     seed : int, optional
-        Of the connection table's hash; random by default.
+        Of the connection table's hash, the same for all workers; random by default.
     """
 
-    def __init__(self, program: Program, config: RuntimeConfig, number: int = 0, seed: int | None = None) -> None:
+    def __init__(self, program: Program, config: RuntimeConfig, number: int = 0, workers: int = 1, seed: int | None = None) -> None:
         self.program = program
         self.config = config
         self._regions: list[Region] = []
@@ -72,6 +74,7 @@ class Worker:
         w = self.words
         w["control"], w["id"], w["stats"] = self._control.ctypes.data, number, self.counters.ctypes.data
         w["seed"] = secrets.randbits(63) if seed is None else seed
+        w["workers"] = workers
         self._lay_out_program()
         self._lay_out_state()
         self._lay_out_ring()
@@ -228,6 +231,8 @@ class Worker:
             self.source = source
             self.words["source"] = source.address
             self.words["walk"] = jit.address(source.walk_unit)
+            if self.words["workers"] > 1:
+                source.give_to(int(self.words["id"]), int(self.words["workers"]))
             status = self._process(run, source)
             self.frames_done += source.frames
             if status == Status.STOPPED:

@@ -32,7 +32,7 @@ class Options:
     config: str | None
     midstream: bool
     decap: str
-    jobs: int
+    jobs: int | None
     quiet: bool
     stats: str
     protocols: tuple[str, ...] = ()
@@ -44,7 +44,8 @@ class Options:
             base = msgspec.structs.replace(base, conntrack=msgspec.structs.replace(base.conntrack, midstream=True))
         if self.decap != "none":
             base = msgspec.structs.replace(base, decap=tuple(self.decap.split(",")))
-        return msgspec.structs.replace(base, protocols=base.protocols + self.protocols).check()
+        workers = self.jobs or base.workers
+        return msgspec.structs.replace(base, protocols=base.protocols + self.protocols, workers=workers).check()
 
     def load_protocols(self) -> None:
         """Load the user's protocols: before an app or a data type's name asks for them."""
@@ -67,8 +68,6 @@ class Options:
             raise ConfigError("-i: capturing from an interface is not available yet; pipe a capture in: tcpdump -i IFACE -w - | retina-jit ... -r -")
         if not self.sources():
             raise ConfigError("no input: name a capture with -r FILE (- for standard input)")
-        if self.jobs > 1 and not self.quiet:
-            click.echo("retina-jit: -j: one worker is used yet", err=True)
 
 
 def run_app(app: str, spec: str | None, options: Options) -> int:

@@ -72,7 +72,7 @@ SOURCES = _options(
     click.option("--protocol", "protocols", multiple=True, metavar="FILE", help="Session protocol of your own: a Python file. Repeatable."),
     click.option("--midstream", is_flag=True, help="Track TCP connections whose start was not seen."),
     click.option("--decap", default="none", metavar="none|all|LIST", help="Tunnels to look into: ipip, gre, vxlan, geneve, gtp, teredo, erspan; a comma joins."),
-    click.option("-j", "jobs", type=click.IntRange(1), default=1, metavar="N", help="Workers."),
+    click.option("-j", "jobs", type=click.IntRange(1, 64), metavar="N", help="Workers that share the packets of a capture."),
     click.option("-q", "--quiet", is_flag=True, help="No progress, no closing summary."),
     click.option("--stats", type=click.Choice(["text", "json"]), default="text", help="Form of the closing summary on standard error."),
 )

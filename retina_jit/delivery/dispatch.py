@@ -84,9 +84,13 @@ class Dispatcher:
         By number: the subscription, and where the records of its data types stand in an event.
     on_error : {"stop", "continue"}
         Raise at the first failing callback, or count and go on.
+    sinks : Sinks
+        Of the program: all workers' events end in the same.
     """
 
-    def __init__(self, worker: Any, subscriptions: Sequence[Subscription], offsets: Sequence[Sequence[int]], on_error: str) -> None:
+    def __init__(
+        self, worker: Any, subscriptions: Sequence[Subscription], offsets: Sequence[Sequence[int]], on_error: str, sinks: Sinks
+    ) -> None:
         self._worker = worker
         self._ring = int(worker["ring"])
         self._size = int(worker["ring_size"])
@@ -98,7 +102,7 @@ class Dispatcher:
         self._stop = on_error == "stop"
         self._batches = {n for n, s in enumerate(subscriptions) if s.deliver == "batch"}
         self._only_batches = len(self._batches) == len(subscriptions)
-        self._sinks = Sinks(subscriptions, offsets)
+        self._sinks = sinks
         self._direct = self._sinks.only
         self._piece = BATCH_PIECE if self._batches else PIECE
         self._handlers = [None if s.deliver != "each" else _each(s, o) for s, o in zip(subscriptions, offsets, strict=True)]

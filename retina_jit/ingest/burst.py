@@ -13,7 +13,7 @@ from retina_jit.ingest.guard import is_gone
 from retina_jit.ingest.layout import SOURCE
 from retina_jit.ingest.refill import read_more
 from retina_jit.jit import kernel, leaf
-from retina_jit.memory import call3, load64, store64
+from retina_jit.memory import call3, copy, load64, store64
 from retina_jit.parsers.packet.decode import decode_burst, decode_narrow
 from retina_jit.state.layout import PACKET, PENDING
 from retina_jit.status import Status
@@ -22,6 +22,14 @@ SOURCE_AT, ROW_AT = memory.at(SOURCE), memory.at(PACKET)
 ROW_LEN = PACKET.itemsize
 NEED_INPUT, SHRUNK = int(Status.NEED_INPUT), int(Status.SHRUNK)
 STEP = 16
+BLOCK_BITS = 6
+"""Frames of no connection go round among workers in blocks of two to this many."""
+
+
+@leaf
+def turn(number, workers):
+    """Number of the worker whose turn it is at a frame of no connection."""
+    return (number >> BLOCK_BITS) % workers
 
 
 @kernel
@@ -35,7 +43,9 @@ def fill(walk, source, rows, most):
 
 @kernel
 def fill_narrow(walk, source, rows, most, tally):
-    """`fill`, decoding the columns NARROW only, and counting verdicts at `tally` (see `_decode_narrow`)."""
+    """`fill`, decoding the columns NARROW only, and counting verdicts at `tally` (see `_decode_narrow`). Of a capture that
+    several workers read, frames of other workers are left out.
+    """
     return _fill(walk, source, rows, most, False, tally)
 
 
@@ -53,6 +63,8 @@ def _fill(walk, source, rows, most, wide, tally):
         if wide:
             decode_burst(at, n)
         else:
+            if SOURCE_AT(source).workers > 1:
+                n = _keep_turn(at, n, source)
             _decode_narrow(at, n, tally)
         if is_gone(source):
             # What was decoded may be zeros where the file ended.
@@ -63,6 +75,20 @@ def _fill(walk, source, rows, most, wide, tally):
             break
         filled += n
     return filled
+
+
+@kernel
+def _keep_turn(rows, count, source):
+    """Move the frames of this worker to the front. Returns how many there are."""
+    s = SOURCE_AT(source)
+    kept = 0
+    for n in range(count):
+        at = rows + n * ROW_LEN
+        if turn(ROW_AT(at).number, s.workers) == s.worker:
+            if kept != n:
+                copy(rows + kept * ROW_LEN, at, ROW_LEN)
+            kept += 1
+    return kept
 
 
 @kernel

@@ -20,6 +20,8 @@ SOURCE = np.dtype(
         ("fd", "i8"),  # descriptor that the kernel itself reads from; -1: none
         ("readahead", "i8"),  # address of the READAHEAD that chunks come from; 0: none
         ("poll", "i8"),  # a `struct pollfd`
+        ("workers", "i8"),  # how many workers read the same capture, each from a source of its own
+        ("worker", "i8"),  # which of them this one is for
         # How to read it.
         ("swap", "i8"),  # 1: numbers are big-endian
         ("unit", "i8"),  # pcap: ns per fraction of a second

@@ -210,6 +210,10 @@ class CaptureSource:
 
     # ------------------------------------------------------------------------------------------------- running
 
+    def give_to(self, worker: int, workers: int) -> None:
+        """Say which of how many workers reads from this source."""
+        self._words["worker"], self._words["workers"] = worker, workers
+
     @property
     def status(self) -> Status:
         """Why the last walk gave no frame."""

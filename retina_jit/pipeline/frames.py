@@ -62,6 +62,15 @@ def _failed(w):
     return load64(at + 8) + load64(at + 16) + load64(at + 24) + load64(at + 32)
 
 
+@kernel
+def _bytes(rows, count):
+    """How long the frames were on the wire."""
+    size = 0
+    for n in range(count):
+        size += PACKET_AT(rows + n * PACKET_SIZE).length
+    return size
+
+
 @entry
 def run(w):
     """Process the source. Returns a Status: DONE, NEED_INPUT, SHRUNK, BROKEN from the source, or STOPPED."""
@@ -79,7 +88,7 @@ def run(w):
         matches = call4(worker.packet_stage, worker.tables, rows, count, worker.matches)
         delivered = _deliver(w, rows, matches) if matches else 0
         add(w, FRAMES, count)
-        add(w, BYTES, s.bytes - size)
+        add(w, BYTES, s.bytes - size if worker.workers <= 1 else _bytes(rows, count))
         add(w, DELIVERED, delivered)
         add(w, FILTERED, count - delivered - (_failed(w) - failed))
 

@@ -229,6 +229,7 @@ WORKER = np.dtype(
         ("probe_datagrams", "i8"),  # datagrams kept per connection while no protocol is sure
         ("probe_bytes", "i8"),  # and their bytes
         ("seed", "i8"),
+        ("workers", "i8"),  # how many share the packets, see pipeline.share
         ("vlan_mask", "i8"),  # bits of the tag that are a part of the key
         # -- ring
         ("ring", "i8"),

@@ -14,6 +14,7 @@ from retina_jit.pipeline.connections import packet
 from retina_jit.pipeline.expiry import drain, expire
 from retina_jit.pipeline.layout import WORKER
 from retina_jit.pipeline.matches import FAILED, MATCHED, deliver_matches
+from retina_jit.pipeline.share import OTHERS, mark_others
 from retina_jit.state import timers
 from retina_jit.state.flowkey import set_key
 from retina_jit.state.fragments import FRAGMENTS_AT
@@ -40,12 +41,14 @@ def _sort_out(w, rows, count):
     for n in range(count):
         address = rows + n * PACKET_SIZE
         row = PACKET_AT(address)
+        now = max(now, row.ts)
+        if row.verdict & OTHERS:
+            continue
         # What stands in a tunnel is no frame of its own: it is not in the ledger.
         one = 0 if row.layers & NO_FRAME else 1
         tunnelled += row.layers & INNER
         size += row.length * one
         frames += one
-        now = max(now, row.ts)
         if row.layers & taken:
             continue
         verdict = row.verdict
@@ -93,6 +96,8 @@ def run(w):
         if worker.decap or (worker.defrag and _any_fragment(rows, count)):
             count = call2(worker.spread_rows, w, count)
             rows = worker.spread + 0
+        if worker.workers > 1:
+            mark_others(w, rows, count)
         if worker.packet_stage:
             matches = call4(worker.packet_stage, worker.tables, rows, count, worker.matches)
             if matches:

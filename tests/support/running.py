@@ -10,7 +10,6 @@ from typing import Any
 from traffic import Frame, pcap_bytes
 
 from retina_jit.config import ConntrackConfig, DeliveryConfig, RuntimeConfig
-from retina_jit.delivery.dispatch import Dispatcher
 from retina_jit.runtime import Result, Runtime
 from retina_jit.subscription import Subscription, named
 
@@ -46,9 +45,9 @@ def runtime(subscriptions: Sequence[Subscription], sources: Iterable[Any], setti
     """A runtime; `ring` makes its event ring smaller than a configuration may say [byte]."""
     made = Runtime(subscriptions, sources, settings or config())
     if ring:
-        made.worker.words["ring_size"] = ring
-        policy = made.config.delivery.on_error
-        made.dispatcher = Dispatcher(made.worker.words, made.program.subscriptions, made.program.offsets, policy)
+        for worker in made.workers:
+            worker.words["ring_size"] = ring
+        made.dispatchers = made._dispatchers()
     return made
 
 

@@ -1,0 +1,104 @@
+"""Several workers that share a capture do what one alone does: the same events, the same counters, in another order."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from support.running import SHARED, config, runtime, to
+
+import retina_jit as rj
+from retina_jit.errors import ConfigError, SourceError
+from retina_jit.subscription import Subscription
+
+SAMPLES = sorted((Path(rj.__file__).parent / "samples").glob("*.pcap*"))
+CAPTURES = sorted((SHARED / "pcaps").glob("*"))
+
+TYPES = ("ConnRecord", "FiveTuple,Tunnel,OrigPktStream", "TlsHandshake,FiveTuple", "DnsTransaction,FiveTuple", "HttpTransaction,FiveTuple")
+
+
+def program() -> tuple[list[Subscription], Counter[str]]:
+    """Connections, sessions, packets and what packets of tunnels make; and what they have seen."""
+    seen: Counter[str] = Counter()
+
+    def note(name: str) -> Any:
+        return lambda *items: seen.update([name + json.dumps([i.to_dict() for i in items], sort_keys=True)])
+
+    def frame(f: rj.ZcFrame) -> None:
+        seen[f"frame {f.number} {f.caplen}"] += 1
+
+    return [*(to(t, "", note(t)) for t in TYPES), to("ZcFrame", "udp or icmp", frame)], seen
+
+
+def run(path: Path, workers: int) -> tuple[Counter[str], dict[str, int]]:
+    subscriptions, seen = program()
+    settings = msgspec.structs.replace(config(decap=("all",), midstream=True), workers=workers)
+    result = runtime(subscriptions, [path], settings).run()
+    assert sum(result.ledger.values()) == result.counters["frames"]
+    return seen, result.counters
+
+
+def differing(path: Path, numbers: tuple[int, ...] = (2, 4)) -> list[str]:
+    """With how many workers a capture gives something else than with one; what first."""
+    alone, counters = run(path, 1)
+    found = []
+    for workers in numbers:
+        together, sums = run(path, workers)
+        if together != alone:
+            found.append(f"{path.name}, {workers} workers: {list((together - alone) + (alone - together))[:2]}")
+        elif sums != counters:
+            found.append(f"{path.name}, {workers} workers: { {n: (counters[n], sums[n]) for n in sums if sums[n] != counters[n]} }")
+    return found
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.name)
+def test_the_same_events(path: Path) -> None:
+    assert differing(path) == []
+
+
+@pytest.mark.skipif(not CAPTURES, reason=f"{SHARED} is not here: captures of others, not part of the project")
+def test_the_same_events_of_real_captures() -> None:
+    found = []
+    for path in CAPTURES:
+        try:
+            found += differing(path, (4,))
+        except SourceError:
+            continue  # a link type that is not read
+    assert found == []
+
+
+def test_frames_alone_are_shared(tmp_path: Path) -> None:
+    """A program of frames has a loop of its own; its jit states are merged."""
+    path = SAMPLES[0]
+
+    def states(workers: int) -> tuple[int, int, int]:
+        state = np.zeros(1, [("n", "i8"), ("bytes", "i8")])
+        settings = msgspec.structs.replace(config(), workers=workers)
+        s = Subscription("tcp", (rj.ZcFrame,), count, "jit", state, merge=lambda parts: sum(int(p["bytes"]) for p in parts))
+        result = runtime([s], [path], settings).run()
+        return s.result, len(s.workers), result.counters["frames"]
+
+    total, _, frames = states(1)
+    assert total > 0
+    assert states(3) == (total, 3, frames)
+
+
+def count(frame: rj.ZcFrame, state) -> None:  # type: ignore[no-untyped-def]
+    state.n += 1
+    state.bytes += frame.length
+
+
+def test_standard_input_is_read_once() -> None:
+    settings = msgspec.structs.replace(config(), workers=2)
+    with pytest.raises(SourceError, match="standard input can be read once"):
+        runtime(program()[0], ["-"], settings)
+
+
+def test_a_number_of_workers() -> None:
+    with pytest.raises(ConfigError, match="workers = 0: must be 1 to 64"):
+        msgspec.structs.replace(config(), workers=0).check()
