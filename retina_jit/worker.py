@@ -193,7 +193,7 @@ class Worker:
     def _lay_out_ring(self) -> None:
         w = self.words
         size = _power_of_two(self.config.delivery.ring << 20)
-        w["ring"], w["ring_size"], w["wait"] = self._reserve(size + MAX_EVENT).address, size, 1
+        w["ring"], w["ring_size"], w["wait"] = self._reserve(size + MAX_EVENT).advise_huge().address, size, 1
         w["scratch"] = self._reserve(MAX_EVENT).address
 
     # ------------------------------------------------------------------------------------------------- running

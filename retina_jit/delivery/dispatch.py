@@ -19,7 +19,7 @@ from retina_jit.subscription import Subscription
 PIECE = 128 << 10
 """How much is copied out at once [byte]. A view that is kept keeps its piece alive, so pieces are small."""
 
-BATCH_PIECE = 4 << 20
+BATCH_PIECE = 1 << 20
 DIRECT_PIECE = 256 << 10
 """How much a sink reads from the ring before the worker gets the room back [byte]."""
 

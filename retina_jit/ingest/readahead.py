@@ -239,7 +239,7 @@ class ReadAhead:
     """
 
     def __init__(self, fd: int, size: int, first: int, source: np.void) -> None:
-        self._ring, self._hints = _spare.pop() if _spare else (memory.Region(HEADROOM + RING), memory.Region((SLOTS * HINTS + HINTS_AHEAD) * 8))
+        self._ring, self._hints = _spare.pop() if _spare else (memory.Region(HEADROOM + RING).advise_huge(), memory.Region((SLOTS * HINTS + HINTS_AHEAD) * 8))
         self._home = memory.Region(READAHEAD.itemsize)
         self._words = self._home.array(READAHEAD, 1)[0]
         self.address = self._home.address
