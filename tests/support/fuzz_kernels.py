@@ -17,6 +17,15 @@ SEGMENT = 6
 
 
 @kernel
+def _items(table, which, session, out):
+    """How many items a list has; 2 for what is none."""
+    if which >> 32 == 0:
+        return 2
+    call4(load64(table + 40), session, which & 0xFFFF, -1, out)
+    return load64(out) if which >> 32 == 1 else load64(out + 8)
+
+
+@kernel
 def _shown(table, readers, session, context, event, record, room):
     """Ask for all that a delivered session gives."""
     fill(context, 0, CONTEXT_SIZE)
@@ -24,17 +33,18 @@ def _shown(table, readers, session, context, event, record, room):
     c.event, c.out, c.cursor, c.limit, c.session = event, event + 24, event + 24 + record, event + room, session
     memory.call1(load64(table + 32), context)
     out = event + room
-    for n in range(readers):
+    for n in range(readers & 0xFFFF):
         which = load64(table + 48 + 8 * n)
-        for item in range(-1, 2):
-            call4(load64(table + 40), session, which, item, out)
+        for item in range(-1, _items(table, which, session, out) if readers >> 32 else 2):
+            call4(load64(table + 40), session, which & 0xFFFF, item, out)
 
 
 @entry
 def conversations(batch, count, table, readers, state, size, given, context, event):
     """Run `count` conversations. Returns how many sessions were delivered, or -1 - n if the n-th did not give back its memory.
 
-    table: addresses of probe, parse, finish, release, project, read(session, field, n, out); then the numbers of `readers` fields.
+    table: addresses of probe, parse, finish, release, project, read(session, field, n, out); then the numbers of `readers` fields,
+    each with 1 << 32 if it is a list of numbers, 2 << 32 if one of texts. readers: 1 << 32 is added to ask for every item of lists.
     event: room of 1 MiB and 64 bytes; the word before it: length of the record.
     """
     room = 1 << 20

@@ -299,7 +299,8 @@ def _take(state, given, direction):
             _end_data(state, s.last)
         return False
     lines = state + (_CLIENT if direction == 0 else _SERVER)
-    if s.mode == ASKED_TLS and direction == 0 and not text.is_in_line(lines) and u8(span, i.at) == 22:
+    fresh = not text.is_in_line(lines) and text.LINES_AT(lines).again == 0
+    if s.mode == ASKED_TLS and direction == 0 and fresh and u8(span, i.at) == 22:
         s.tls = 1
         s.over = 1
         return False
