@@ -13,7 +13,7 @@ import pytest
 
 from retina_jit import jit, memory
 from retina_jit.state.layout import BURST, CONNECTION, PACKET
-from retina_jit.state.table import TABLE
+from retina_jit.state.table import TABLE, set_up
 
 KERNELS = str(Path(__file__).with_name("loop_kernels.py"))
 ROUNDS, LIVE = 5, 1 << 20
@@ -25,12 +25,11 @@ class Table:
     def __init__(self, live: int) -> None:
         self.live = live
         self._rows = memory.Region(BURST * PACKET.itemsize)
-        self._regions = [memory.Region(8 * 2 * live).advise_huge() for _ in range(2)]
-        self._regions.append(memory.Region(CONNECTION.itemsize * live).advise_huge())
+        self._regions = [memory.Region(16 * 2 * live).advise_huge(), memory.Region(CONNECTION.itemsize * live).advise_huge()]
         self._home = memory.Region(TABLE.itemsize)
         t = self._home.array(TABLE, 1)[0]
-        t["slots"], t["spare"], t["pool"] = (r.address for r in self._regions)
-        t["mask"], t["most_slots"], t["most"] = 2 * live - 1, 2 * live, live
+        set_up(t, self._regions[0].address, 2 * live, 2 * live)
+        t["pool"], t["most"] = self._regions[1].address, live
         self.record = t
 
     def run(self, name: str, spread: int = 0x85EBCA6B) -> int:

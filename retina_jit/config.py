@@ -52,6 +52,9 @@ class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         UDP: how many datagrams, and of how many bytes together, are kept while no session protocol is sure of them.
     vlan_in_key : bool
         Whether the same five-tuple in two VLANs (the outermost tag) is two connections.
+    vni_in_key : bool
+        Whether the same five-tuple in two virtual networks is two connections, where `decap` looks into them: VNI of
+        VXLAN and Geneve, virtual subnet of NVGRE. VLAN tags within such a network do not count then.
     packet_list_bytes : int
         Bytes of packets that a packet list keeps of one connection; further packets are counted and left out.
     memory : int [MiB]
@@ -80,6 +83,7 @@ class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     probe_datagrams: int = 4
     probe_bytes: int = 4096
     vlan_in_key: bool = False
+    vni_in_key: bool = False
     packet_list_bytes: int = 1 << 20
     memory: int = 4096
 

@@ -23,9 +23,9 @@ from retina_jit.pipeline.layout import MAIL, MOST_GROUPS, MOST_MAIL, MOST_ROWS, 
 from retina_jit.program import FIREWALLS, Program
 from retina_jit.state.arena import ARENA
 from retina_jit.state.fragments import DATAGRAM, FRAGMENTS
-from retina_jit.state.layout import CONNECTION, INPUT, PACKET
+from retina_jit.state.layout import INPUT, PACKET
 from retina_jit.state.parts import PART_LINK, write_offsets
-from retina_jit.state.table import TABLE
+from retina_jit.state.table import TABLE, set_up
 from retina_jit.state.timers import BLOCK, PER_BLOCK, SLOTS, TIMERS
 from retina_jit.status import Status
 
@@ -137,14 +137,10 @@ class Worker:
         table_region = self._reserve(TABLE.itemsize)
         table = table_region.array(TABLE, 1)[0]
         slots = max(FIRST_SLOTS, _power_of_two(2 * most))
-        table["slots"] = self._reserve(8 * slots).advise_huge().address
-        table["spare"] = self._reserve(8 * slots).advise_huge().address
-        table["mask"], table["most_slots"] = FIRST_SLOTS - 1, slots
-        table["pool"], table["most"] = self._reserve(CONNECTION.itemsize * most).advise_huge().address, most
+        row = set_up(table, self._reserve(16 * slots).advise_huge().address, FIRST_SLOTS, slots, write_offsets(w, self.program.parts))
+        table["pool"], table["most"] = self._reserve(row * most).advise_huge().address, most
         w["parts"], w["most_listed"] = self.program.parts, c.packet_list_bytes
         w["link"] = self._reserve(PART_LINK.itemsize).address
-        if size := write_offsets(w, self.program.parts):
-            table["track"], table["track_size"] = self._reserve(size * most).advise_huge().address, size
         self.table = table
         timers_region = self._reserve(TIMERS.itemsize)
         timers = timers_region.array(TIMERS, 1)[0]
@@ -165,7 +161,7 @@ class Worker:
         for key in ("tcp_inactivity", "udp_inactivity", "tcp_establish", "tcp_close"):
             w[key] = getattr(c, f"{key}_timeout") * MS
         self._lay_out_fragments()
-        w["vlan_mask"] = 0xFFF if c.vlan_in_key else 0
+        w["vlan_mask"], w["vni_in_key"] = 0xFFF if c.vlan_in_key else 0, c.vni_in_key
         w["evict"], w["most_half_open"] = c.table_full == "evict", min(c.max_half_open, most)
         w["half_open"] = self._reserve(8 * int(w["most_half_open"])).address
         w["decap"] = self.config.tunnels()

@@ -6,13 +6,15 @@ from retina_jit.jit import entry, kernel, leaf
 from retina_jit.memory import load64, shift_right, store64
 from retina_jit.pipeline.access import WORKER_AT, connection_of, counter, terminate
 from retina_jit.state import timers
+from retina_jit.state.flowkey import protocol_of
 from retina_jit.state.layout import ANSWERED, OVER, SEEN_TWO
-from retina_jit.state.table import TABLE_AT, prefetch_index, prefetch_slot
+from retina_jit.state.table import TABLE_AT, move_slots, prefetch_index, prefetch_slot
 from retina_jit.state.track import signed32
 
 EXPIRED, DRAINED, CLOSED, EVICTED, EVICTED_HALF_OPEN = (
     counter(f"ended_{n}") for n in ("expired", "drained", "closed", "evicted", "half_open")
 )  # fmt: skip
+SLOTS_PER_BURST = 64
 AHEAD = 8
 """How many connections ahead memory is asked for."""
 
@@ -23,7 +25,7 @@ def window(w, c):
     worker = WORKER_AT(w)
     if c.flags & OVER:
         return worker.tcp_close + 0
-    if shift_right(c.key, 32) & 0xFF != 6:
+    if protocol_of(c.key) != 6:
         return worker.udp_inactivity + 0
     return worker.tcp_inactivity + 0 if c.flags & SEEN_TWO else worker.tcp_establish + 0
 
@@ -67,6 +69,9 @@ def expire(w):
     """Turn the wheel to the latest capture time; end what has been silent for too long."""
     worker = WORKER_AT(w)
     t = timers.TIMERS_AT(worker.timers)
+    if TABLE_AT(worker.table).old:
+        # Insertions alone would do, but there may be no more of them, and two look-ups cost more than one.
+        move_slots(worker.table, SLOTS_PER_BURST)
     if t.entries > t.most_entries:
         timers.rebuild(worker.timers, worker.table)
     tick = worker.now // t.resolution
@@ -110,7 +115,7 @@ def note_attempt(w, index):
         old = load64(place)
         c = connection_of(w, old & 0xFFFFFFFF)
         if old and old & 0xFFFFFFFF != index and c.life and not c.flags & (ANSWERED | OVER):
-            if shift_right(c.key, 32) & 0xFF == 6 and (c.first & 0x7FFFFFFF) == shift_right(old, 32):
+            if protocol_of(c.key) == 6 and (c.first & 0x7FFFFFFF) == shift_right(old, 32):
                 terminate(w, old & 0xFFFFFFFF, EVICTED_HALF_OPEN)
     store64(place, ((connection_of(w, index).first & 0x7FFFFFFF) << 32) | index)
 

@@ -31,13 +31,12 @@ from retina_jit.pipeline.layout import (
     SUBSCRIPTION,
 )
 from retina_jit.state.arena import allocate, release
-from retina_jit.state.layout import CONNECTION
-from retina_jit.state.table import CONNECTION_AT, TABLE_AT, record_address
+from retina_jit.state.table import CONNECTION_AT, index_of, record_address
 
 NOTE_AT, STORED_AT, KIND_AT, ITEM_AT, LISTED_AT = (memory.at(t) for t in (NOTE, STORED, KIND, ITEM, LISTED))
 NOTE_SIZE, STORED_HEAD, KIND_SIZE, ITEM_HEAD, EVENT_HEAD = (t.itemsize for t in (NOTE, STORED, KIND, ITEM, EVENT))
 PROJECTS, OFFSETS, SERVICES, KEPT = (SUBSCRIPTION.fields[f"{n}0"][1] for n in ("project", "offset", "service", "kept"))  # type: ignore[index]
-CONNECTION_SIZE, SUBSCRIPTION_SIZE = CONNECTION.itemsize, SUBSCRIPTION.itemsize
+SUBSCRIPTION_SIZE = SUBSCRIPTION.itemsize
 NOTHING = -(1 << 40)
 """A kind that nothing is of."""
 SESSIONS_KEPT, SESSIONS_LEFT_OUT = counter("sessions_kept"), counter("sessions_left_out")
@@ -195,7 +194,7 @@ def _put_items(context, kinds, own):
     """Write a list of items into the event, those of the shared `kinds` (a bit each) and of the kind `own`."""
     c = CONTEXT_AT(context)
     worker = WORKER_AT(c.worker)
-    index = (c.connection - TABLE_AT(worker.table).pool) // CONNECTION_SIZE
+    index = index_of(worker.table, c.connection)
     size, count = 0, 0
     first = NOTE_AT(note_address(c.worker, index)).stored + 0
     at = first

@@ -231,6 +231,7 @@ WORKER = np.dtype(
         ("seed", "i8"),
         ("workers", "i8"),  # how many share the packets, see pipeline.share
         ("vlan_mask", "i8"),  # bits of the tag that are a part of the key
+        ("vni_in_key", "i8"),  # 1: so is the virtual network's identifier
         # -- ring
         ("ring", "i8"),
         ("ring_size", "i8"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from retina_jit import memory
 from retina_jit.jit import entry, kernel
-from retina_jit.memory import call2, fill, shift_right
+from retina_jit.memory import call2, fill
 from retina_jit.parsers.session.contract import LIMITED, NOT_OURS, READY, RESYNCED, STOP
 from retina_jit.pipeline.access import WORKER_AT, add, connection_of, counter
 from retina_jit.pipeline.groups import GROUP_AT, group_address, keep_only, load_sets
@@ -77,7 +77,7 @@ def release_parser(w, index):
 def _wanted(w, index):
     """Session protocols that the connection's group looks for and its transport can carry, a bit each."""
     c = connection_of(w, index)
-    transport = WORKER_AT(w).tcp_services if shift_right(c.key, 32) & 0xFF == 6 else WORKER_AT(w).udp_services
+    transport = WORKER_AT(w).tcp_services if protocol_of(c.key) == 6 else WORKER_AT(w).udp_services
     return GROUP_AT(group_address(w, c.group)).services & transport
 
 

@@ -11,11 +11,12 @@ from retina_jit.jit import entry, kernel
 from retina_jit.memory import copy
 from retina_jit.parsers.packet import extensions, ipv4, ipv6
 from retina_jit.parsers.packet.decode import decode
-from retina_jit.parsers.packet.tunnels import DEEPEST, inner
+from retina_jit.parsers.packet.tunnels import DEEPEST, inner, virtual_network
 from retina_jit.parsers.wire import copy_to, u8, u16, u32
 from retina_jit.pipeline.access import PACKET_AT, PACKET_SIZE, WORKER_AT, add, counter
 from retina_jit.pipeline.layout import MOST_ROWS
 from retina_jit.state import fragments, layout
+from retina_jit.state.flowkey import NETWORK, NETWORK_BITS, network_of, set_network
 from retina_jit.state.fragments import DATA, FRAGMENTS_AT, HEADER_ROOM, HELD, REFUSED, datagram_at
 from retina_jit.state.layout import BURST, FRAGMENT, INNER, NO_FRAME, NOT_TRANSPORT, PENDING, REASSEMBLED
 
@@ -51,7 +52,7 @@ def _take(w, row, span):
         total = ipv4.total_length(span, l3)
         word = ipv4.flags_to_fragment_offset(span, l3)
         offset, more = (word & 0x1FFF) << 3, (word >> 13) & 1
-        ident = ipv4.identification(span, l3) | (ipv4.protocol(span, l3) << 32) | (4 << 40)
+        ident = ipv4.identification(span, l3) | (ipv4.protocol(span, l3) << 16)
         end = l3 + total if total else wire_end
         next_header = 0
     else:
@@ -61,12 +62,17 @@ def _take(w, row, span):
         next_header = u8(span, at)
         word = u16(span, at + 2)
         offset, more = word & 0xFFF8, word & 1
-        ident = u32(span, at + 4) | (6 << 40)
+        ident = u32(span, at + 4) | (1 << 32)
         at += 8
         total = ipv6.payload_length(span, l3)
         end = l3 + ipv6.HEADER_LEN + total if total else wire_end
     if at < 0:
         return REFUSED
+    # Datagrams of two networks may have the same addresses and numbers.
+    if row.layers & INNER:
+        ident |= row.key & NETWORK_BITS
+    else:
+        ident |= (row.vlan_tci & worker.vlan_mask) << NETWORK
     captured = max(0, min(end, span[1]) - at)
     frames = 0 if row.layers & NO_FRAME else 1
     found = fragments.take(
@@ -113,6 +119,7 @@ def _whole(w, row, index, made_address):
         memory.store16_be(start + l3 + 4, d.total)
     verdict = decode(made_address)
     made.layers |= REASSEMBLED | (row.layers & INNER)
+    made.key = row.key
     return verdict
 
 
@@ -136,6 +143,19 @@ def _reassemble(w, address, made):
     add(w, DATAGRAMS, 1)
     verdict = _whole(w, row, found >> 2, made)
     return verdict == PENDING or verdict == NOT_TRANSPORT
+
+
+@kernel
+def _note_network(w, outer, made):
+    """In which network the row at `made` stands: that of the tunnel, or else that of the packet that carries it."""
+    worker = WORKER_AT(w)
+    row = PACKET_AT(outer)
+    network = 0
+    if worker.vni_in_key:
+        network = virtual_network(outer)
+        if network == 0 and row.layers & INNER:
+            network = network_of(row)
+    set_network(PACKET_AT(made), network, worker.vlan_mask)
 
 
 @entry
@@ -166,6 +186,7 @@ def spread(w, count):
             if verdict != PENDING and verdict != NOT_TRANSPORT and not PACKET_AT(made).layers & FRAGMENT:
                 break
             PACKET_AT(made).layers |= INNER
+            _note_network(w, outer, made)
             filled += 1
             outer = made
             depth += 1

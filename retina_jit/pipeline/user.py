@@ -12,11 +12,10 @@ from retina_jit.jit import entry, kernel
 from retina_jit.memory import call1, call2, copy, fill, load64, store64, trailing_zeros
 from retina_jit.pipeline.access import SUBSCRIPTION_AT, WORKER_AT
 from retina_jit.pipeline.layout import OWN, SUBSCRIPTION
-from retina_jit.state.layout import CONNECTION
-from retina_jit.state.table import TABLE_AT
+from retina_jit.state.table import index_of
 
 OWN_AT = memory.at(OWN)
-OWN_SIZE, CONNECTION_SIZE = OWN.itemsize, CONNECTION.itemsize
+OWN_SIZE = OWN.itemsize
 KEPT = SUBSCRIPTION.fields["kept0"][1]  # type: ignore[index]
 
 
@@ -70,7 +69,7 @@ def project(context):
     """Write the record as it stands."""
     c = CONTEXT_AT(context)
     worker = WORKER_AT(c.worker)
-    index = (c.connection - TABLE_AT(worker.table).pool) // CONNECTION_SIZE
+    index = index_of(worker.table, c.connection)
     o = OWN_AT(_own(c.worker, load64(c.subscription + KEPT + 8 * c.position)))
     copy(c.out, worker.own_area + index * worker.own_size + o.offset, o.size)
     return 0

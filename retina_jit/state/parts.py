@@ -1,6 +1,6 @@
 """What data types keep per connection: a row of *parts*, of which a program has those that its live types need.
 
-The row lies beside the CONNECTION, at the same index (`table.track`). A part is a bit; a data type names its bits in
+The row lies behind the CONNECTION (`table.track_address`). A part is a bit; a data type names its bits in
 TRACK, a subscription and a group have the union, and a packet updates only the parts of its connection's group.
 """
 

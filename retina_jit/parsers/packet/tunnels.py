@@ -11,6 +11,7 @@ from __future__ import annotations
 from retina_jit import memory
 from retina_jit.jit import kernel, leaf
 from retina_jit.parsers.wire import has, u8, u16, u24, u32
+from retina_jit.state.flowkey import NETWORK_IS_VIRTUAL
 from retina_jit.state.layout import LATER_FRAGMENT, PACKET, UDP
 
 PACKET_AT = memory.at(PACKET)
@@ -146,6 +147,22 @@ def describe(outer):
             return ERSPAN, 0 if headless else u16(span, inside + 2) & 0x3FF
         return GRE, u32(span, key) if flags & 0x2000 else 0
     return IPIP, 0
+
+
+@kernel
+def virtual_network(outer):
+    """Identifier of the virtual network whose frame the row at `outer` carries, with NETWORK_IS_VIRTUAL; 0: none.
+
+    VNI of VXLAN and Geneve, virtual subnet of NVGRE (RFC 7637, 3.2). Not a TEID, which is another one in each direction.
+    """
+    kind, ident = describe(outer)
+    if kind == VXLAN or kind == GENEVE:
+        return ident | NETWORK_IS_VIRTUAL
+    row = PACKET_AT(outer)
+    span = (row.frame, row.caplen + 0)
+    if kind == GRE and u16(span, row.l4 + 2) == TYPE_BRIDGED and u16(span, row.l4 + 0) & 0x2000:
+        return (ident >> 8) | NETWORK_IS_VIRTUAL
+    return 0
 
 
 @kernel

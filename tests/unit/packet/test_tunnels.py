@@ -150,3 +150,61 @@ def test_vlan_is_a_part_of_the_key_on_request(apart: bool, tmp_path: Path) -> No
     rj.run([Subscription("", (rj.ConnRecord,), seen.append)], tmp_path / "x.pcap", config=config)
     assert [c.total_pkts for c in seen] == ([3, 3] if apart else [6])
     assert [c.five_tuple.orig for c in seen] == [INNER_CLIENT] * len(seen)
+
+
+def in_network(kind: str, number: int, frame: Frame) -> Frame:
+    """The frame in a virtual network."""
+    vni = (number << 8).to_bytes(4, "big")
+    if kind == "vxlan":
+        return over_udp(4789, bytes.fromhex("08000000") + vni + frame.data, frame.ts_ns)
+    if kind == "geneve":
+        return over_udp(6081, bytes.fromhex("00006558") + vni + frame.data, frame.ts_ns)
+    if kind == "nvgre":  # the low byte is a FlowID, another one for each frame
+        return over_ip(47, gre(0x6558, 0x2000, (number << 8 | frame.ts_ns & 0xFF).to_bytes(4, "big")) + frame.data, frame.ts_ns)
+    if kind == "ipip in vxlan":
+        return in_network("vxlan", number, over_ip(4, ip_of(frame), frame.ts_ns))
+    # No virtual network: a TEID is another one in each direction, other keys of GRE mean what they like.
+    if kind == "gtp":
+        return over_udp(2152, struct.pack(">BBHI", 0x30, 255, len(ip_of(frame)), number) + ip_of(frame), frame.ts_ns)
+    return over_ip(47, gre(0x0800, 0x2000, number.to_bytes(4, "big")) + ip_of(frame), frame.ts_ns)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("kind", ["vxlan", "geneve", "nvgre", "ipip in vxlan", "gtp", "gre"])
+def test_virtual_network_is_a_part_of_the_key_on_request(kind: str, apart: bool, tmp_path: Path) -> None:
+    """Numbers that differ in their highest bit, or their lowest one; each network's frames fragmented alike."""
+    frames = []
+    for number in (5, 4, 0xFFFFFF, 0x7FFFFF):
+        talk = TcpConversation(INNER_CLIENT, INNER_SERVER, start_ns=1_700_000_000_000_000_000)
+        talk.open()
+        frames += [in_network(kind, number, f) for f in talk.frames]
+        talk.frames = []
+        talk.to_server(number.to_bytes(4, "big") * 10)
+        for n, piece in enumerate(p.fragment(ip_of(talk.frames[0]), 32, ident=77)):
+            frames.append(in_network(kind, number, Frame(talk.now_ns + 10 * n, talk.frames[0].data[:14] + piece)))
+    write_pcap(tmp_path / "x.pcap", sorted(frames, key=lambda f: f.ts_ns))
+    seen: list[rj.ConnRecord] = []
+    config = RuntimeConfig(conntrack=ConntrackConfig(vni_in_key=apart), decap=("all",))
+    rj.run([Subscription("", (rj.ConnRecord,), seen.append)], tmp_path / "x.pcap", config=config)
+    found = [c for c in seen if c.five_tuple.orig == INNER_CLIENT]
+    if apart and kind not in ("gtp", "gre"):
+        assert [(c.total_pkts, c.orig.nb_payload_bytes, c.history) for c in found] == [(4, 40, "ShAD")] * 4
+    else:
+        assert len(found) == 1
+        assert found[0].total_pkts >= 13
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_fragments_of_two_vlans_are_not_mixed(apart: bool, tmp_path: Path) -> None:
+    frames = []
+    for vlan in (5, 6):
+        exchange = UdpExchange(INNER_CLIENT, INNER_SERVER, start_ns=1_700_000_000_000_000_000)
+        exchange.to_server(bytes([vlan]) * 64)
+        pieces = p.fragment(ip_of(exchange.frames[0]), 40, ident=77)
+        frames += [Frame(exchange.frames[0].ts_ns + n, Link(vlans=(vlan,)).wrap(0x0800, x)) for n, x in enumerate(pieces)]
+    write_pcap(tmp_path / "x.pcap", sorted(frames, key=lambda f: f.ts_ns))
+    seen: list[bytes] = []
+    config = RuntimeConfig(conntrack=ConntrackConfig(vlan_in_key=apart))
+    result = rj.run([Subscription("", (rj.ConnRecord,), seen.append)], tmp_path / "x.pcap", config=config)
+    assert result.counters["datagrams"] == (2 if apart else 1)
+    assert (result.counters["fragment_inconsistent"] > 0) is not apart

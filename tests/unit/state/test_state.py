@@ -16,7 +16,7 @@ from retina_jit import jit
 from retina_jit.memory import Region
 from retina_jit.state.arena import ARENA
 from retina_jit.state.layout import CONNECTION, IPV4, IPV6, PACKET, TCP
-from retina_jit.state.table import TABLE
+from retina_jit.state.table import TABLE, set_up
 from retina_jit.state.timers import BLOCK, PER_BLOCK, SLOTS, TIMERS
 
 FILE = str(Path(state_kernels.__file__))
@@ -89,11 +89,21 @@ def test_hash_spreads_neighbouring_addresses():
 class Table:
     def __init__(self, most: int, first: int) -> None:
         self.words = np.zeros(1, TABLE)
-        self.slots, self.spare = np.zeros(4 * most, np.int64), np.zeros(4 * most, np.int64)
-        self.pool = np.zeros(most, CONNECTION)
+        self.ranges, self.pool = np.zeros(8 * most, np.int64), np.zeros(most, CONNECTION)
         w = self.words
-        w["slots"], w["spare"], w["mask"], w["most_slots"] = at(self.slots), at(self.spare), first - 1, 4 * most
+        set_up(w[0], at(self.ranges), first, 4 * most)
         w["pool"], w["most"] = at(self.pool), most
+
+    def entries(self) -> int:
+        """How many slots stand for a connection, in the range that is left as well."""
+
+        def slots(address: int, mask: int) -> Any:
+            start = (address - at(self.ranges)) // 8
+            return self.ranges[start : start + mask + 1] & 0xFFFFFFFF
+
+        w = self.words[0]
+        left = slots(int(w["old"]), int(w["old_mask"]))[int(w["moved"]) :] if w["old"] else np.zeros(0)
+        return np.count_nonzero(slots(int(w["slots"]), int(w["mask"]))) + np.count_nonzero(left)
 
     def do(self, packets: Any, operations: list[tuple[int, int]]) -> list[int]:
         given, answers = np.array(operations, np.int64), np.zeros(len(operations), np.int64)
@@ -125,8 +135,51 @@ def test_table_agrees_with_a_dict(mask, most):
                 known.pop(key, None)
     assert int(table.words["live"][0]) == len(known)
     assert int(table.words["grown"][0]) > 0
-    used = table.slots if int(table.words["slots"][0]) == at(table.slots) else table.spare
-    assert np.count_nonzero(used[: int(table.words["mask"][0]) + 1]) == len(known)
+    assert table.entries() == len(known)
+
+
+@pytest.mark.parametrize("mask", [-1, 0x1F, 0])
+@pytest.mark.parametrize("step", [1, 7, 100])
+def test_table_agrees_with_a_dict_at_every_step_of_its_growth(mask, step):
+    """Found, removed and inserted anew while slots are moved, from the first doubling to the last."""
+    rng = random.Random(step + mask)
+    flows = list({f for f in (flow(rng) for _ in range(1500)) if f[:2] + f[4:5] != f[2:4] + f[5:6]})[:1000]
+    packets = rows(flows)
+    packets["hash"] &= np.int64(mask)
+    table, live, growing = Table(1024, 8), {}, 0
+    for start in range(0, len(flows), step):
+        fresh = list(range(start, min(start + step, len(flows))))
+        found = [rng.choice(range(start + 1)) for _ in range(3 * step)]
+        ended = [n for n in rng.sample(range(start + 1), min(start + 1, step)) if rng.random() < 0.3]
+        operations = [(1, n) for n in fresh] + [(0, n) for n in found] + [(2, n) for n in ended] + [(0, n) for n in ended]
+        for (what, n), got in zip(operations, table.do(packets, operations)):
+            if what == 1:
+                assert got not in live.values()
+                live[n] = got
+            assert got == live.get(n, -1)
+            if what == 2:
+                live.pop(n, None)
+        growing += bool(table.words["old"][0])
+        assert table.entries() == len(live) == int(table.words["live"][0])
+    assert int(table.words["grown"][0]) >= 6
+    assert growing
+
+
+def test_an_insertion_moves_few_slots():
+    """No insertion pays for a whole doubling, and each doubling is over before the next one."""
+    flows = [(0, n, 0, 1, 1000, 443, False) for n in range(1 << 15)]
+    packets = rows(flows)
+    table, before = Table(1 << 15, 8), 0
+    for n in range(len(flows)):
+        begins = not table.words["old"][0]
+        table.do(packets, [(1, n)])
+        w = table.words[0]
+        moved = int(w["moved"]) if w["old"] else 0
+        assert moved - (0 if begins else before) <= 8
+        if int(w["grown"]) and 2 * int(w["live"]) == int(w["mask"]) - 1:
+            assert not w["old"]
+        before = moved
+    assert int(table.words["grown"][0]) == 14
 
 
 # ----------------------------------------------------------------------------------------------------------- timers
