@@ -1,7 +1,12 @@
-"""What upstream gets wrong about state, each by the number of the list of its defects; here it must be right."""
+"""What upstream gets wrong about state; here it must be right.
+
+Each test is named by the number in the list of upstream's defects (retina.md, 10.1: 1, 12 and 14 are about state; streaming, 13,
+is in `delivery/test_upstream_defects.py`), or by the section that tells of one the list leaves out.
+"""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -66,6 +71,130 @@ def test_defect_14_times_are_those_of_the_capture():
     seen, counters = records(made.frames, midstream=True)
     assert counters["ended_expired"] == 1
     assert [c.first_seen_ts for c in seen] == [START, made.frames[-1].ts_ns]
+
+
+def of(types: str, frames: list[Frame], **more: Any) -> tuple[list[Any], dict[str, int]]:
+    subscription, seen = collect(types)
+    return seen, run_frames([subscription], frames, config(**more)).counters
+
+
+def test_defect_12_packet_lists_have_the_last_frames():
+    """Upstream leaves up to five frames of TCP out: all of a short connection."""
+    made = talk()
+    made.open()
+    made.close(CLIENT)
+    (whole,), _ = of("BidirPktStream", made.frames)
+    assert [p.data for p in whole.packets] == [f.data for f in made.frames]
+
+
+def test_defect_12_interarrivals_are_measured_within_a_direction():
+    """Upstream keeps the originator's times where the responder's belong."""
+    exchange = UdpExchange(A, B, start_ns=START)
+    for pause, side in ((0, CLIENT), (10, SERVER), (1000, CLIENT), (100_000, SERVER), (7, CLIENT)):
+        exchange.now_ns += pause
+        exchange.datagram(side, b"x")
+    times = [[f.ts_ns for f in exchange.frames if (f.data[26:30] == bytes([192, 0, 2, 1])) is (n == 0)] for n in (0, 1)]
+    (found,), _ = of("InterArrivals", exchange.frames)
+    pauses = [tuple(b - a for a, b in itertools.pairwise(t)) for t in times]
+    assert [found.to_dict()[f"interarrivals_{n}"] for n in ("ctos", "stoc")] == pauses
+
+
+def test_defect_12_overlap_before_a_fin_is_as_long_as_it_is():
+    """Upstream counts the FIN of a segment that is partly old as a byte of data."""
+    request = b"GET /all HTTP/1.0\r\nHost: a.example\r\n\r\n"
+    made = talk(isn=(1000, 2000))
+    made.open()
+    made.segment(CLIENT, request[:20])
+    made.segment(CLIENT, request[10:], seq=1011, flags=FIN | ACK)
+    made.next_seq[CLIENT] = 1001 + len(request) + 1
+    made.to_client(b"HTTP/1.0 204 No Content\r\n\r\n")
+    made.segment(SERVER, flags=FIN | ACK)
+    made.segment(CLIENT)
+    (found,), counters = of("HttpTransaction", made.frames)
+    assert (found.uri, found.host, found.status_code) == ("/all", "a.example", 204)
+    assert (counters["payload_old"], counters["holes"], counters["ended_closed"]) == (10, 0, 1)
+
+
+def test_section_5_1_segmentation_offload_and_odd_headers():
+    """A total length of 0 is what the wire has; a version that is not 4 and a header of no size are malformed, not packets."""
+    made = talk()
+    made.open()
+    made.segment(CLIENT, b"x" * 2000)
+    big = made.frames[-1]
+    made.frames[-1] = replace(big, data=big.data[:16] + b"\0\0" + big.data[18:])
+    for first in (0x65, 0x44):
+        made.frames.append(replace(big, data=big.data[:14] + bytes([first]) + big.data[15:]))
+    (found,), counters = of("ConnRecord", made.frames)
+    assert found.orig.nb_payload_bytes == 2000
+    assert counters["malformed"] == 2
+
+
+def test_section_5_3_vlan_and_5_2_qinq_are_looked_through():
+    made = talk(link=Link(vlans=(5, 6)))
+    made.open()
+    (found,), _ = of("ConnRecord", made.frames)
+    assert (found.vlan_id, found.inner_vlan_id, found.history) == (5, 6, "ShA")
+
+
+def test_section_5_6_early_segments_over_the_cap_do_not_lose_the_connection():
+    """Upstream drops it without delivery."""
+    made = talk()
+    made.open()
+    made.skip(CLIENT, 10)
+    for n in range(50):
+        made.skip(CLIENT, 1)
+        made.segment(CLIENT, bytes([n]) * 10)
+    made.close(CLIENT)
+    subscription, _ = collect("TlsHandshake")
+    kept, seen = collect("ConnRecord")
+    counters = run_frames([subscription, kept], made.frames, config(max_out_of_order=5)).counters
+    assert [c.orig.nb_payload_bytes for c in seen] == [500]
+    assert counters["held_refused"] > 0
+
+
+def test_section_5_8_a_hole_does_not_stall_its_direction():
+    """Upstream waits for what is lost until its buffer overflows."""
+    made = talk(isn=(1000, 2000))
+    made.open()
+    made.to_server(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n")
+    made.skip(SERVER, 700)  # the answer was not captured
+    made.segment(CLIENT)  # but has come
+    made.to_server(b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+    made.to_client(b"HTTP/1.1 204 No Content\r\n\r\n")
+    made.close(CLIENT)
+    seen, counters = of("HttpTransaction", made.frames)
+    assert [t.uri for t in seen] == ["/1", "/2"]
+    assert (counters["holes"], counters["hole_bytes"]) == (1, 700)
+
+
+def test_section_5_8_a_server_begins_with_its_answer_not_with_any_acknowledgement():
+    """The answer of an old connection to this SYN says nothing of ours (RFC 9293, 3.5.1)."""
+    made = talk(isn=(1000, 2000))
+    made.segment(CLIENT, flags=SYN, ack=0)
+    made.segment(SERVER, flags=ACK, seq=77_000, ack=5)
+    made.segment(SERVER, flags=SYN | ACK)
+    made.segment(CLIENT)
+    made.to_server(b"GET /1 HTTP/1.0\r\n\r\n")
+    made.to_client(b"HTTP/1.0 204 No Content\r\n\r\n")
+    made.close(SERVER)
+    (found,), counters = of("HttpTransaction", made.frames)
+    assert found.status_code == 204
+    assert counters["holes"] == 0
+
+
+def test_section_4_2_letters_of_ecn_and_intervals_of_empty_segments():
+    """Upstream writes no letter for a SYN that asks for ECN, and an interval for each empty segment and datagram."""
+    made = talk(isn=(1000, 2000))
+    made.segment(CLIENT, flags=SYN | 0xC0, ack=0)
+    made.segment(SERVER, flags=SYN | ACK | 0x40)
+    for _ in range(200):
+        made.segment(CLIENT)
+    made.skip(CLIENT, 5)
+    made.segment(CLIENT, b"12345")
+    exchange = UdpExchange(("192.0.2.9", 5), B, start_ns=START + S)
+    exchange.to_server(b"12345")
+    seen, _ = of("ConnRecord", made.frames + exchange.frames)
+    assert [(c.history, c.orig.chunks, c.orig.missed_bytes) for c in seen] == [("ShAD", [(5, 10)], 5), ("D", [], 0)]
 
 
 # ----------------------------------------------------------------------------------------- and what RFC 9293 wants
