@@ -1,7 +1,8 @@
 """Runs in checked mode, where a read outside a packet raises: a process of its own, driven by lines of JSON.
 
 `python -m support.checked` reads one job per line, `{"path": ..., "seed": ..., "kind": ...}`, and answers each with a line:
-the counters, or what went wrong.
+the counters, or what went wrong. "state" needs no path: traffic mixes, fragmented, tunnelled and damaged, for the data types
+that keep something of a connection, with caps so low that each is reached.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from oracle.captures import read_capture
-from traffic import Frame, pcap_bytes
+from oracle.tracker import Settings
+from traffic import Frame, packets, pcap_bytes
 
+from support.mixes import mix
+
+ETHERNET = 14
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = ("whole", "prefixes", "mutated")
+KINDS = ("whole", "prefixes", "mutated", "state")
 
 
 def mutate(rng: random.Random, data: bytes) -> bytes:
@@ -67,6 +72,43 @@ def mutated_capture(content: bytes, seed: int, count: int) -> bytes:
     return pcap_bytes(out, link_type=link, nanoseconds=True)
 
 
+def _disguised(rng: random.Random, frame: Frame) -> list[Frame]:
+    """The frame in fragments, in a tunnel, or both, or as it is; an IPv4 or IPv6 packet on Ethernet without tags."""
+    data, kind = frame.data, rng.random()
+    size = ETHERNET
+    if kind < 0.5 or len(data) < size + 20 or len(data) != frame.length:
+        return [frame]
+    if kind < 0.7:
+        network = rng.choice((1, 1, 2)).to_bytes(3, "big") + b"\0"
+        header = packets.udp("192.0.2.1", "192.0.2.2", 50000, 4789, b"\x08\0\0\0" + network + data, checksum=0)
+        data = data[: size - 2] + b"\x08\0" + packets.ipv4("192.0.2.1", "192.0.2.2", 17, header)
+    if kind > 0.6:
+        pieces = packets.fragment(data[size:], rng.choice((48, 64, 80, 120)) + 40 * (data[size] >> 4 == 6), ident=rng.randrange(3))
+        rng.shuffle(pieces)
+        if rng.random() < 0.2:
+            pieces[rng.randrange(len(pieces))] = rng.choice(pieces)
+        return [Frame(frame.ts_ns, data[:size] + x) for x in pieces]
+    return [Frame(frame.ts_ns, data)]
+
+
+def mixed_capture(seed: int, count: int) -> bytes:
+    """At least `count` frames of traffic mixes (`support.mixes`); some are fragmented, tunnelled, damaged or out of time."""
+    rng = random.Random(seed)
+    settings = Settings(tcp_inactivity=1000, udp_inactivity=300, tcp_close=50)
+    out: list[Frame] = []
+    number = 0
+    while len(out) < count:
+        # A few at a time, for they are to be told apart by little.
+        frames = sorted((f for n in range(5) for f in mix(rng.getrandbits(40), (number + n) % 40, settings).frames), key=lambda f: f.ts_ns)
+        number += 5
+        for f in frames:
+            for made in _disguised(rng, f):
+                data = mutate(rng, made.data) if rng.random() < 0.15 else made.data
+                jump = rng.choice((-1, 1)) * rng.getrandbits(rng.choice((20, 30, 40))) if rng.random() < 0.02 else 0
+                out.append(Frame(made.ts_ns + jump, data, max(made.length, len(data))))
+    return pcap_bytes(out, nanoseconds=True)
+
+
 # ------------------------------------------------------------------------------------------------- in the process
 
 
@@ -88,7 +130,38 @@ def _run(content: bytes) -> dict[str, Any]:
     return {k: result.counters[k] for k in ("frames", "connections", "sessions", "events")}
 
 
+KEEPING = (
+    "ConnRecord", "InterArrivals", "BidirPktStream,ConnHistory,PktCount", "OrigPktsReassembled,RespPktsReassembled",
+    "ByteCount,ConnDuration,EtherTCI,EthAddr,Tunnel", "FiveTuple,SessionList",
+)  # fmt: skip
+REACHED = ("fragment_used", "fragment_timeout", "fragment_refused", "held_refused", "holes", "left_out", "overlap", "tunnelled", "ended_expired")
+
+
+def _run_state(content: bytes, seed: int) -> dict[str, Any]:
+    from support.running import config, run_content, to
+
+    def touch(*views: Any) -> None:
+        for view in views:
+            view.to_dict()
+
+    rng = random.Random(seed)
+    subscriptions = [to(types, "", touch) for types in KEEPING]
+    subscriptions += [to("ZcFrame", "tls.sni ~ 'a' and tcp.psh = 1", touch), to("Payload", "udp", touch)]
+    settings = config(
+        midstream=rng.random() < 0.7, max_out_of_order=rng.choice((1, 3, 100)), memory=rng.choice((1, 8)), max_datagrams=rng.choice((1, 4, 64)),
+        max_connections=rng.choice((5, 60, 1000)), table_full=rng.choice(("refuse", "evict")), max_half_open=rng.choice((1, 10)),
+        packet_list_bytes=rng.choice((200, 4000, 1 << 20)), timeout_resolution=rng.choice((1, 100)), fragment_timeout=rng.choice((1, 500)),
+        tcp_inactivity_timeout=1000, udp_inactivity_timeout=300, tcp_close_timeout=50, vlan_in_key=rng.random() < 0.5,
+        vni_in_key=rng.random() < 0.5, decap=rng.choice(((), ("all",), ("all",))),
+    )  # fmt: skip
+    result = run_content(subscriptions, content, settings)
+    told = {k: result.counters[k] for k in ("frames", "events", *REACHED)}
+    return told | {"evicted": result.counters["ended_evicted"] + result.counters["ended_half_open"], "refused": result.counters["table_full"]}
+
+
 def _job(job: dict[str, Any]) -> dict[str, Any]:
+    if job["kind"] == "state":
+        return _run_state(mixed_capture(job["seed"], job["count"]), job["seed"])
     content = Path(job["path"]).read_bytes()
     rng = random.Random(job["seed"])
     if job["kind"] == "whole":
