@@ -50,6 +50,12 @@ class Synthetic:
     def frames(self) -> int:
         return int(self.words["frames"])
 
+    is_live = False
+    dropped = 0
+
+    def give_to(self, worker: int, workers: int) -> int:
+        return workers
+
     def refill(self, timeout: float = 0) -> bool:
         return False
 

@@ -30,6 +30,7 @@ COUNTERS = (
     "frames",
     "bytes",
     *LEDGER,
+    "dropped",  # by the interface's ring, for want of room: not among the frames
     "datagrams",  # put together from fragments; no frames of their own
     "fragment_overlap",  # fragments with bytes that were there already
     "fragment_inconsistent",  # ... and differed

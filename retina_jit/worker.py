@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ from retina_jit import jit, stats
 from retina_jit.config import RuntimeConfig
 from retina_jit.delivery.event import CONTEXT, MAX_EVENT
 from retina_jit.filters.conditions import ROOM
+from retina_jit.ingest.interface import InterfaceSource
 from retina_jit.ingest.source import CaptureSource
 from retina_jit.ingest.stream import ReadingStopped, asked_to_stop
 from retina_jit.memory import Region
@@ -33,6 +35,8 @@ RUN, STOP, ABANDON = range(3)
 MS = 1_000_000
 FIRST_SLOTS = 1 << 16
 FIRST_GROUP = 1
+LATE = 200 * MS
+"""How late a packet of an interface may be handed over [ns]."""
 POLL = 0.2
 """How long to wait for input before looking at the control word again [s]."""
 
@@ -65,7 +69,7 @@ class Worker:
         home = self._reserve(WORKER.itemsize)
         self.address = home.address
         self.words = home.array(WORKER, 1)[0]
-        self.source: CaptureSource | None = None
+        self.source: CaptureSource | InterfaceSource | None = None
         self.frames_done = 0
         self.problems: list[str] = []
         self.error: BaseException | None = None
@@ -74,7 +78,7 @@ class Worker:
         w = self.words
         w["control"], w["id"], w["stats"] = self._control.ctypes.data, number, self.counters.ctypes.data
         w["seed"] = secrets.randbits(63) if seed is None else seed
-        w["workers"] = workers
+        self._workers = workers
         self._lay_out_program()
         self._lay_out_state()
         self._lay_out_ring()
@@ -194,7 +198,7 @@ class Worker:
 
     # ------------------------------------------------------------------------------------------------- running
 
-    def start(self, sources: Iterable[CaptureSource]) -> None:
+    def start(self, sources: Iterable[CaptureSource | InterfaceSource]) -> None:
         """Begin to process sources, one after the other, in a new thread."""
         self._thread = threading.Thread(target=self._main, args=(sources,), name=f"retina-jit worker {int(self.words['id'])}", daemon=True)
         self._thread.start()
@@ -208,7 +212,7 @@ class Worker:
         if self._thread is not None:
             self._thread.join()
 
-    def _main(self, sources: Iterable[CaptureSource]) -> None:
+    def _main(self, sources: Iterable[CaptureSource | InterfaceSource]) -> None:
         try:
             run = jit.function(f"{self.program.loop}:run")
             finish = jit.function(f"{self.program.loop}:finish")
@@ -222,15 +226,15 @@ class Worker:
         finally:
             self.finished.set()
 
-    def _read(self, run: jit.Entry, sources: Iterable[CaptureSource]) -> None:
+    def _read(self, run: jit.Entry, sources: Iterable[CaptureSource | InterfaceSource]) -> None:
         for source in sources:
             self.source = source
             self.words["source"] = source.address
             self.words["walk"] = jit.address(source.walk_unit)
-            if self.words["workers"] > 1:
-                source.give_to(int(self.words["id"]), int(self.words["workers"]))
+            self.words["workers"] = source.give_to(int(self.words["id"]), self._workers)
             status = self._process(run, source)
             self.frames_done += source.frames
+            self.counters[stats.INDEX["dropped"]] += source.dropped
             if status == Status.STOPPED:
                 break
             if source.problem:
@@ -238,9 +242,12 @@ class Worker:
             if source.unsupported:
                 self.problems.append(f"{source.name}: {source.unsupported} frames of {source.unsupported_link} were not decoded")
 
-    def _process(self, run: jit.Entry, source: CaptureSource) -> int:
+    def _process(self, run: jit.Entry, source: CaptureSource | InterfaceSource) -> int:
         while True:
             status = run(self.address)
             if status in (Status.NEED_INPUT, Status.SHRUNK) and source.refill(timeout=POLL):
+                if source.is_live:
+                    # Nothing came for a while, but connections grow old.
+                    self.words["now"] = max(int(self.words["now"]), time.time_ns() - LATE)
                 continue
             return status

@@ -17,6 +17,7 @@ from retina_jit.cli import report
 from retina_jit.cli.main import CUT, INTERRUPTED, OK
 from retina_jit.config import RuntimeConfig, load_config, to_toml
 from retina_jit.errors import ConfigError
+from retina_jit.ingest.interface import PREFIX
 from retina_jit.parsers.user import load_protocol
 from retina_jit.runtime import Result, Runtime
 from retina_jit.sinks import FORMATS
@@ -54,20 +55,22 @@ class Options:
 
     def sources(self) -> tuple[str, ...]:
         """Return the captures to read: those of the command line, else the configuration's."""
+        if self.interface:
+            if self.files:
+                raise ConfigError("-i and -r: one of them, for a capture and an interface are not read together")
+            return (PREFIX + self.interface,)
         if self.files or not self.config:
             return self.files
         config = load_config(self.config)
         if config.online is not None:
-            raise ConfigError(f"{self.config}: [online]: capturing from a network card is not available yet; name a capture with -r FILE")
+            raise ConfigError(f"{self.config}: [online]: DPDK ports are not available yet; name a capture with -r FILE or an interface with -i IFACE")
         return (config.offline.pcap,) if config.offline is not None else ()
 
     def check(self) -> None:
         """Refuse what this version cannot do; say what it does not."""
         self.load_protocols()
-        if self.interface:
-            raise ConfigError("-i: capturing from an interface is not available yet; pipe a capture in: tcpdump -i IFACE -w - | retina-jit ... -r -")
         if not self.sources():
-            raise ConfigError("no input: name a capture with -r FILE (- for standard input)")
+            raise ConfigError("no input: name a capture with -r FILE (- for standard input), or an interface with -i IFACE")
 
 
 def run_app(app: str, spec: str | None, options: Options) -> int:

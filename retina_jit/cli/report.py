@@ -30,7 +30,7 @@ EXPLAINED = {
 }
 NOTABLE = (
     "connections", "sessions", "events", "events_cut", "events_lost", "segments_held", "overlap_inconsistent", "holes",
-    "hole_bytes", "held_refused", "datagrams", "left_out", "rst_ignored", "acks_unseen", "parser_refused", "payload_cut", "groups_full",
+    "hole_bytes", "dropped", "held_refused", "datagrams", "left_out", "rst_ignored", "acks_unseen", "parser_refused", "payload_cut", "groups_full",
 )  # fmt: skip
 ALWAYS = ("connections", "sessions", "events")
 

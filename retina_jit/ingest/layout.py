@@ -20,6 +20,7 @@ SOURCE = np.dtype(
         ("fd", "i8"),  # descriptor that the kernel itself reads from; -1: none
         ("readahead", "i8"),  # address of the READAHEAD that chunks come from; 0: none
         ("poll", "i8"),  # a `struct pollfd`
+        ("ring", "i8"),  # address of the RING of an interface; 0: none
         ("workers", "i8"),  # how many workers read the same capture, each from a source of its own
         ("worker", "i8"),  # which of them this one is for
         # How to read it.
@@ -53,6 +54,21 @@ SOURCE = np.dtype(
         ("burst_unknown", "i8"),
     ]
 )
+
+RING = np.dtype(
+    [
+        ("base", "i8"),  # address of the first block
+        ("blocks", "i8"),
+        ("block", "i8"),  # length of each
+        ("next", "i8"),  # number of the block to look at next
+        ("held", "i8"),  # address of the block that is walked; 0: none
+        ("at", "i8"),  # address of the next packet in it
+        ("left", "i8"),  # how many packets it still has
+        ("fd", "i8"),
+        ("poll", "i8"),  # a `struct pollfd`
+    ]
+)
+"""Packets that the system writes into memory shared with it (AF_PACKET, TPACKET_V3)."""
 
 INTERFACE = np.dtype(
     [

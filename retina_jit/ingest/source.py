@@ -22,6 +22,7 @@ from retina_jit import memory
 from retina_jit.errors import SourceError
 from retina_jit.ingest import guard, readahead
 from retina_jit.ingest.formats import WALK_PCAP, WALK_PCAPNG, first_interfaces, pcap_header, walker
+from retina_jit.ingest.interface import PREFIX, InterfaceSource
 from retina_jit.ingest.layout import CHUNK, INTERFACE, MAX_BLOCK, MAX_INTERFACES, REASONS, SOURCE, Reason
 from retina_jit.ingest.linktypes import describe, is_supported
 from retina_jit.ingest.mapping import maps_fast
@@ -210,9 +211,13 @@ class CaptureSource:
 
     # ------------------------------------------------------------------------------------------------- running
 
-    def give_to(self, worker: int, workers: int) -> None:
-        """Say which of how many workers reads from this source."""
+    def give_to(self, worker: int, workers: int) -> int:
+        """Say which of how many workers reads from this source. Returns among how many it has to share the packets."""
         self._words["worker"], self._words["workers"] = worker, workers
+        return workers
+
+    is_live = False
+    dropped = 0
 
     @property
     def status(self) -> Status:
@@ -382,8 +387,9 @@ def open_source(path: str | os.PathLike[str], *, first: int = 0) -> CaptureSourc
     return CaptureSource(path, first=first)
 
 
-def open_sources(paths: Iterable[str | os.PathLike[str]]) -> Iterator[CaptureSource]:
-    """Open captures one after the other, in the order given; a pattern stands for its files in the order of their names.
+def open_sources(paths: Iterable[str | os.PathLike[str]]) -> Iterator[CaptureSource | InterfaceSource]:
+    """Open captures one after the other, in the order given; a pattern stands for its files in the order of their names,
+    `af_packet:NAME` for an interface.
 
     A source is closed when the next one is asked for, and frames are numbered through.
 
@@ -398,7 +404,7 @@ def open_sources(paths: Iterable[str | os.PathLike[str]]) -> Iterator[CaptureSou
 def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
     """Return the files that names and patterns stand for. A name that exists is never taken for a pattern."""
     for path in (os.fspath(p) for p in paths):
-        if path == "-" or Path(path).exists():
+        if path == "-" or Path(path).exists() or path.startswith(PREFIX):
             yield path
         elif glob.has_magic(path):
             found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
@@ -409,10 +415,11 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
             raise SourceError(f"{path}: no such file")
 
 
-def _open_each(paths: list[str]) -> Iterator[CaptureSource]:
+def _open_each(paths: list[str]) -> Iterator[CaptureSource | InterfaceSource]:
     first = 0
     for path in paths:
-        with open_source(path, first=first) as source:
+        is_interface = path.startswith(PREFIX) and not Path(path).exists()
+        with InterfaceSource(path[len(PREFIX) :], first=first) if is_interface else open_source(path, first=first) as source:
             yield source
             first = source.number
 

@@ -91,6 +91,8 @@ def run(w):
             call1(worker.read_mail, w)
         count = fill(worker.walk, worker.source, worker.rows, BURST)
         if count <= 0:
+            if SOURCE_AT(worker.source).ring and timers.TIMERS_AT(worker.timers).now:
+                expire(w)  # an interface may be silent for long
             return SOURCE_AT(worker.source).status + 0
         rows = worker.rows + 0
         if worker.decap or (worker.defrag and _any_fragment(rows, count)):

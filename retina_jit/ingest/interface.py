@@ -1,0 +1,255 @@
+"""Capturing from a network interface through AF_PACKET: a ring of blocks that the kernel fills (TPACKET_V3). Linux only.
+
+Source: Documentation/networking/packet_mmap.rst of Linux, and `linux/if_packet.h`. Frames stay where the kernel put them
+until their block is given back, so a burst never reaches over a block's end.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import mmap
+import os
+import socket
+import struct
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from retina_jit import memory
+from retina_jit.errors import SourceError
+from retina_jit.ingest.layout import RING, SOURCE
+from retina_jit.jit import entry
+from retina_jit.memory import prefetch_read, store16_be
+from retina_jit.parsers.packet.link import EN10MB, RAW
+from retina_jit.parsers.wire import u16_le, u32_le
+from retina_jit.state.layout import PACKET
+from retina_jit.status import Status
+
+PREFIX = "af_packet:"
+"""What a source's name begins with to be an interface: `af_packet:eth0`."""
+
+BLOCK, BLOCKS = 1 << 20, 64
+RETIRE_MS = 10
+"""A block that is not full is handed over after so long."""
+
+SOURCE_AT, RING_AT, ROW_AT = memory.at(SOURCE), memory.at(RING), memory.at(PACKET)
+ROW_LEN = PACKET.itemsize
+NEED_INPUT = int(Status.NEED_INPUT)
+
+# struct tpacket3_hdr
+NEXT, SECONDS, NANOSECONDS, CAPTURED, LENGTH, STATUS, MAC, TCI, TPID = 0, 4, 8, 12, 16, 20, 24, 32, 36
+VLAN_VALID, TPID_VALID = 1 << 4, 1 << 6
+TAG = 4
+
+
+@entry
+def walk(source, rows, most):
+    """Fill up to `most` rows with the next frames of the block at hand. Returns how many; if none, `status` is NEED_INPUT."""
+    s = SOURCE_AT(source)
+    r = RING_AT(s.ring)
+    at, left, n = r.at, r.left, 0
+    wire, captured, number_before = s.bytes, s.captured, s.number
+    while n < most and left > 0:
+        span = (at, r.held + BLOCK - at)
+        step = u32_le(span, NEXT)
+        prefetch_read(at + step)
+        prefetch_read(at + step + 64)
+        status = u32_le(span, STATUS)
+        frame, caplen, length = at + u16_le(span, MAC), u32_le(span, CAPTURED), u32_le(span, LENGTH)
+        if status & VLAN_VALID and caplen >= 12:
+            # The kernel takes the tag out of the frame; room for it was reserved in front.
+            memory.move(frame - TAG, frame, 12)
+            frame -= TAG
+            store16_be(frame + 12, u16_le(span, TPID) if status & TPID_VALID else 0x8100)
+            store16_be(frame + 14, u32_le(span, TCI) & 0xFFFF)
+            caplen += TAG
+            length += TAG
+        row = ROW_AT(rows + n * ROW_LEN)
+        n += 1
+        row.frame = frame
+        row.ts = u32_le(span, SECONDS) * 1_000_000_000 + u32_le(span, NANOSECONDS)
+        row.caplen = caplen
+        row.length = length
+        row.link = s.link
+        row.number = number_before + n
+        wire += length
+        captured += caplen
+        at += step
+        left -= 1
+    r.at, r.left, s.bytes, s.captured = at, left, wire, captured
+    s.frames += n
+    s.number += n
+    if n == 0:
+        s.status = NEED_INPUT
+    return n
+
+
+# ------------------------------------------------------------------------------------------------ seen by Python
+
+SOL_PACKET = 263
+ADD_MEMBERSHIP, RX_RING, STATISTICS, VERSION, RESERVE, FANOUT, IGNORE_OUTGOING = 1, 5, 6, 10, 12, 18, 23
+TPACKET_V3, PROMISCUOUS = 2, 1
+FANOUT_HASH, FANOUT_DEFRAG = 0, 0x8000
+ETH_P_ALL = 3
+ARPHRD_ETHERNET, ARPHRD_LOOPBACK = 1, 772
+ARPHRD_IP = {512: "PPP", 768: "IPIP", 769: "IP6IP6", 776: "SIT", 778: "IPGRE", 65534: "no header"}
+NOTHING_PASSES = struct.pack("HBBI", 0x06, 0, 0, 0)
+"""A BPF program: return 0."""
+
+
+class InterfaceSource:
+    """A network interface as a source of frames, with the attributes of `CaptureSource` that a worker uses.
+
+    Parameters
+    ----------
+    name : str
+        The interface.
+    first : int
+        Number of the last frame before.
+
+    Raises
+    ------
+    SourceError
+        No such interface, no permission, no Linux, or a link type that is not supported.
+    """
+
+    walk_unit = "retina_jit.ingest.interface:walk"
+    unsupported, unsupported_link, size, position = 0, "", 0, 0
+
+    def __init__(self, name: str, *, first: int = 0) -> None:
+        self.name = name
+        self._region = memory.Region(SOURCE.itemsize)
+        self._words = self._region.array(SOURCE, 1)[0]
+        self.address = self._region.address
+        self._ring_home = memory.Region(RING.itemsize)
+        self._ring = self._ring_home.array(RING, 1)[0]
+        self._words["number"], self._words["ring"] = first, self._ring_home.address
+        self._map: mmap.mmap | None = None
+        self._dropped = 0
+        self.problem = ""
+        if not hasattr(socket, "AF_PACKET"):
+            raise SourceError(f"{name}: capturing from an interface needs Linux; here pipe a capture in: tcpdump -i {name} -w - | retina-jit ... -r -")
+        try:
+            # Protocol 0: nothing is received before `give_to`.
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        except PermissionError as error:
+            raise SourceError(
+                f"{name}: capturing needs the capability CAP_NET_RAW: run as root, or once: sudo setcap cap_net_raw+ep $(readlink -f $(which python3))"
+            ) from error
+        except OSError as error:
+            raise SourceError(f"{name}: this system has no packet sockets ({error.strerror})") from error
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        names = [n for _, n in socket.if_nameindex()]
+        if self.name not in names:
+            near = difflib.get_close_matches(self.name, names, 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise SourceError(f"{self.name}: no such interface.{hint} There are: {', '.join(names)}")
+        kind = self._hardware()
+        if kind in (ARPHRD_ETHERNET, ARPHRD_LOOPBACK):
+            self._words["link"] = EN10MB
+        elif kind in ARPHRD_IP:
+            self._words["link"] = RAW
+        else:
+            raise SourceError(f"{self.name}: interfaces of hardware type {kind} are not supported: Ethernet, loopback and IP tunnels are")
+        s = self._socket
+        s.setsockopt(SOL_PACKET, VERSION, TPACKET_V3)
+        s.setsockopt(SOL_PACKET, RESERVE, TAG)
+        if kind == ARPHRD_LOOPBACK:
+            # There each packet is seen going out and coming in.
+            s.setsockopt(SOL_PACKET, IGNORE_OUTGOING, 1)
+        frame = 1 << 11
+        s.setsockopt(SOL_PACKET, RX_RING, struct.pack("7I", BLOCK, BLOCKS, frame, BLOCK * BLOCKS // frame, RETIRE_MS, 0, 0))
+        self._map = mmap.mmap(s.fileno(), BLOCK * BLOCKS, flags=mmap.MAP_SHARED)
+        base = np.frombuffer(self._map, np.uint8)
+        ring = self._ring
+        ring["base"], ring["blocks"], ring["block"], ring["fd"] = base.ctypes.data, BLOCKS, BLOCK, s.fileno()
+        del base
+
+    def _hardware(self) -> int:
+        """ARPHRD number of the interface."""
+        import fcntl
+
+        request = fcntl.ioctl(self._socket.fileno(), 0x8927, struct.pack("16s24x", self.name.encode()))  # SIOCGIFHWADDR
+        return int(struct.unpack_from("H", request, 16)[0])
+
+    def give_to(self, worker: int, workers: int) -> int:
+        """Begin to receive, for one of some workers; the kernel shares the packets out by connection. Returns 1: what comes is all the worker's."""
+        s = self._socket
+        program = (np.frombuffer(NOTHING_PASSES, np.uint8).copy(),)
+        s.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HxxxxxxP", 1, program[0].ctypes.data))  # SO_ATTACH_FILTER
+        s.bind((self.name, ETH_P_ALL))
+        if workers > 1:
+            group = os.getpid() & 0xFFFF
+            s.setsockopt(SOL_PACKET, FANOUT, struct.pack("I", group | (FANOUT_HASH | FANOUT_DEFRAG) << 16))
+        index = socket.if_nametoindex(self.name)
+        s.setsockopt(SOL_PACKET, ADD_MEMBERSHIP, struct.pack("iHH8s", index, PROMISCUOUS, 0, b""))
+        s.setsockopt(socket.SOL_SOCKET, 27, 0)  # SO_DETACH_FILTER
+        return 1
+
+    @property
+    def is_live(self) -> bool:
+        """Time goes on while nothing comes."""
+        return True
+
+    def refill(self, timeout: float | None = None) -> bool:
+        """Nothing came for a while. False if nothing will: the interface is gone."""
+        fault = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if fault in (errno.ENODEV, errno.ENXIO) or self.name not in (n for _, n in socket.if_nameindex()):
+            self.problem = f"{self.name}: the interface is gone; {self.frames} frames before that were read"
+            return False
+        return True  # ENETDOWN: it may come up again
+
+    @property
+    def dropped(self) -> int:
+        """Frames that the ring had no room for."""
+        if self._socket.fileno() >= 0:
+            _, drops, _ = struct.unpack("3I", self._socket.getsockopt(SOL_PACKET, STATISTICS, 12))  # reading sets it to 0
+            self._dropped += drops
+        return self._dropped
+
+    @property
+    def status(self) -> Status:
+        """Why the last walk gave no frame."""
+        return Status(int(self._words["status"]))
+
+    @property
+    def frames(self) -> int:
+        """Frames given out."""
+        return int(self._words["frames"])
+
+    @property
+    def number(self) -> int:
+        """Number of the last frame in the run."""
+        return int(self._words["number"])
+
+    def close(self) -> None:
+        """Stop receiving. Frames of the last walk must not be read any more."""
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+        self._socket.close()
+
+    def __enter__(self) -> InterfaceSource:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<InterfaceSource {self.name}: {self.frames} frames>"
+
+
+__all__ = ["PREFIX", "InterfaceSource"]
+
+
+def numpy_ring(source: InterfaceSource) -> Any:
+    """Return the RING record (tests and tools)."""
+    return source._ring

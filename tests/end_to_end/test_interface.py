@@ -1,0 +1,89 @@
+"""Capturing from an interface: what goes over a veth pair is what a file of it gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.running import runtime, to
+
+import retina_jit as rj
+from retina_jit.errors import SourceError
+
+TESTS = Path(__file__).parents[1]
+SAMPLES = Path(rj.__file__).parent / "samples"
+ALONE = ["unshare", "--user", "--map-root-user", "--net"]
+
+
+def missing() -> str:
+    """Why no veth pair can be made here; empty if it can."""
+    if not sys.platform.startswith("linux"):
+        return "needs Linux"
+    for tool in ("unshare", "ip"):
+        if shutil.which(tool) is None:
+            return f"needs the command {tool} (util-linux, iproute2)"
+    made = subprocess.run([*ALONE, "ip", "link", "add", "rj0", "type", "veth", "peer", "name", "rj1"], capture_output=True, text=True, check=False)
+    return f"no veth pair in a user namespace: {made.stderr.strip()}" if made.returncode else ""
+
+
+REASON = missing()
+needs_veth = pytest.mark.skipif(bool(REASON), reason=REASON or "-")
+
+
+def live(**job: Any) -> dict[str, Any]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [*ALONE, sys.executable, "-m", "support.live", json.dumps(job)], env=environment, cwd=TESTS, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def from_file(path: Path) -> tuple[Counter[str], list[str]]:
+    """What a file of the same frames gives, as `support.live` notes it."""
+    seen: Counter[str] = Counter()
+    raw: list[str] = []
+    subscriptions = [
+        to("TlsHandshake,FiveTuple", "", lambda h, t: seen.update([f"TlsHandshake,FiveTuple {t}"])),
+        to("DnsTransaction,FiveTuple", "", lambda d, t: seen.update([f"DnsTransaction,FiveTuple {t}"])),
+        to("FiveTuple,PktCount,ByteCount", "", lambda t, p, b: seen.update([f"{t} {p} {b}"])),
+        to("ZcFrame", "", lambda f: raw.append(bytes(f.data).hex())),
+    ]
+    runtime(subscriptions, [path]).run()
+    return seen, raw
+
+
+@needs_veth
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_veth_pair_gives_what_the_file_gives(workers: int) -> None:
+    path = SAMPLES / "mixed.pcap"
+    seen, raw = from_file(path)
+    got = live(path=str(path), workers=workers)
+    assert sorted(got["raw"]) == sorted(raw)
+    assert Counter(got["seen"]) == seen
+    assert got["counters"]["dropped"] == 0
+    assert sum(got["ledger"].values()) == got["counters"]["frames"] == len(raw)
+    assert got["problems"] == []
+
+
+@needs_veth
+def test_tags_are_put_back_and_a_removed_interface_is_told() -> None:
+    plain = bytes.fromhex("ffffffffffff020000000001") + bytes.fromhex("8100a064") + bytes.fromhex("0800") + bytes(60)
+    double = bytes.fromhex("ffffffffffff020000000001") + bytes.fromhex("88a80005") + bytes.fromhex("81000007") + bytes.fromhex("0800") + bytes(60)
+    got = live(frames=[plain.hex(), double.hex()], remove=True)
+    assert got["raw"] == [plain.hex(), double.hex()]
+    assert len(got["problems"]) == 1
+    assert "rj1: the interface is gone; 2 frames before that were read" in got["problems"][0]
+
+
+def test_errors_name_the_interface() -> None:
+    with pytest.raises(SourceError, match=r"no such interface|CAP_NET_RAW|needs Linux"):
+        runtime([to("ZcFrame", "", print)], ["af_packet:nosuch0"]).run()

@@ -1,0 +1,79 @@
+"""In a network namespace of its own: frames go into one end of a veth pair, and are captured at the other.
+
+`python -m support.live JOB`, within `unshare --user --map-root-user --net`. Prints what was seen as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+
+import retina_jit as rj
+from retina_jit.subscription import Subscription
+from support.running import config, runtime, to
+
+SENDING, RECEIVING = "rj0", "rj1"
+TYPES = ("TlsHandshake,FiveTuple", "DnsTransaction,FiveTuple")
+PATIENCE = 120
+
+
+def make_pair() -> None:
+    """Two interfaces, joined, on which nobody else speaks."""
+    subprocess.run(["ip", "link", "add", SENDING, "type", "veth", "peer", "name", RECEIVING], check=True)
+    for name in (SENDING, RECEIVING):
+        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+
+
+def frames_of(path: Path) -> list[bytes]:
+    """The frames of a capture."""
+    seen: list[bytes] = []
+    rj.run([Subscription("", (rj.ZcFrame,), lambda f: seen.append(bytes(f.data)))], path)
+    return seen
+
+
+def capture(frames: list[bytes], workers: int, *, remove: bool = False) -> dict[str, object]:
+    """Send frames while a program captures them. What it has seen."""
+    seen: Counter[str] = Counter()
+    raw: list[str] = []
+
+    subscriptions = [to(t, "", lambda _, five, t=t: seen.update([f"{t} {five}"])) for t in TYPES]
+    subscriptions.append(to("FiveTuple,PktCount,ByteCount", "", lambda t, p, b: seen.update([f"{t} {p} {b}"])))
+    subscriptions.append(to("ZcFrame", "", lambda f: raw.append(bytes(f.data).hex())))
+    made = runtime(subscriptions, [f"af_packet:{RECEIVING}"], msgspec.structs.replace(config(), workers=workers))
+
+    def send() -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and not all(w.source is not None and w.source.status for w in made.workers):
+            time.sleep(0.05)
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as out:
+            out.bind((SENDING, 0))
+            for frame in frames:
+                out.send(frame)
+        while time.monotonic() < deadline and made.stats()["frames"] < len(frames):
+            time.sleep(0.05)
+        if remove:
+            subprocess.run(["ip", "link", "del", SENDING], check=True)
+        else:
+            made.stop()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    result = made.run()
+    thread.join()
+    return {"seen": seen, "raw": raw, "counters": result.counters, "ledger": result.ledger, "problems": result.problems}
+
+
+if __name__ == "__main__":
+    make_pair()
+    job = json.loads(sys.argv[1])
+    sent = [bytes.fromhex(f) for f in job["frames"]] if "frames" in job else frames_of(Path(job["path"]))
+    print(json.dumps(capture(sent, job.get("workers", 1), remove=job.get("remove", False))))
