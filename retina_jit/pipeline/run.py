@@ -105,15 +105,16 @@ def run(w):
             if matches:
                 deliver_matches(w, rows, matches)
         survivors = _sort_out(w, rows, count)
+        t = timers.TIMERS_AT(worker.timers)
+        if t.now == 0:
+            # Of the first frame, whoever's it is: the wheel turns alike for all workers.
+            t.now = PACKET_AT(rows).ts // t.resolution
         if survivors:
-            t = timers.TIMERS_AT(worker.timers)
-            if t.now == 0:
-                t.now = PACKET_AT(load64(worker.survivors)).ts // t.resolution
             for n in range(survivors):
                 prefetch_record(worker.table, PACKET_AT(load64(worker.survivors + 8 * n)).hash)
             for n in range(survivors):
                 packet(w, load64(worker.survivors + 8 * n))
-        if timers.TIMERS_AT(worker.timers).now:
+        if t.now:
             expire(w)
         f = FRAGMENTS_AT(worker.fragments)
         if f.live or f.done:
