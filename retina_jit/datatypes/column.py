@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 UTF8, LATIN1, UTF8_OR_HEX = "utf-8", "latin-1", "utf-8 or hex"
-"""How bytes become text. UTF8: what is no UTF-8 is shown byte by byte as \\xNN. UTF8_OR_HEX: as Retina shows it, whole."""
+"""How bytes become text. UTF8: of a text that is no UTF-8 each byte beyond ASCII is shown as \\xNN. UTF8_OR_HEX: as Retina
+shows it, whole."""
 
 _CODES = {"u1": "B", "u2": "H", "u4": "I", "i2": "h", "i4": "i", "i8": "q", "u8": "Q", "f8": "d"}
 _PACKED = Struct("<q").unpack_from
@@ -206,14 +207,14 @@ def flag(record: np.dtype[Any], name: str, bits: int, doc: str, *, null: Null | 
     return Column(read, "flag", where, doc, null=rule, shown=shown, bits=bits)
 
 
-def decoded(data: bytes, encoding: str) -> str:
+def decoded(data: bytes, encoding: str = UTF8) -> str:
     """Return bytes as text, whatever they are."""
-    if encoding == UTF8_OR_HEX:
-        try:
-            return data.decode()
-        except UnicodeDecodeError:
-            return f"<Invalid UTF-8: {data.hex(' ')}>"
-    return data.decode(encoding, "backslashreplace")
+    if encoding == LATIN1:
+        return data.decode(LATIN1)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return f"<Invalid UTF-8: {data.hex(' ')}>" if encoding == UTF8_OR_HEX else data.decode("ascii", "backslashreplace")
 
 
 def text(

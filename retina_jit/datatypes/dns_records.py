@@ -11,6 +11,7 @@ from base64 import b32hexencode, b64encode
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from retina_jit.datatypes.column import decoded
 from retina_jit.parsers.dns import message as wire
 from retina_jit.parsers.dns import rdata
 from retina_jit.parsers.iana import dns as iana
@@ -102,7 +103,7 @@ def _escaped(label: bytes) -> bytes:
 
 
 def _text(data: bytes) -> str:
-    return data.decode(errors="backslashreplace")
+    return decoded(data)
 
 
 def read_name(message: bytes, at: int) -> tuple[str, int]:

@@ -28,8 +28,8 @@ def split_headers(head: bytes) -> list[tuple[bytes, bytes]]:
 class HttpTransaction(DataType):
     r"""A request, its response, or both.
 
-    Numbers are 0 and text is "" where nothing was seen; `to_dict` gives None for those. Bytes that are not UTF-8 are
-    shown as \xNN; `headers` and `response_headers` are Latin-1 text, and `raw_headers` what stands on the wire.
+    Numbers are 0 and text is "" where nothing was seen; `to_dict` gives None for those. In a text that is not UTF-8 each
+    byte beyond ASCII is shown as \xNN; `headers` and `response_headers` are Latin-1 text, and `raw_headers` what stands on the wire.
     """
 
     __slots__ = ()

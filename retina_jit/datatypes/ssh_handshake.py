@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from retina_jit.datatypes.base import register
+from retina_jit.datatypes.column import decoded
 from retina_jit.datatypes.session import derived
 from retina_jit.parsers.session import ssh
 
@@ -57,7 +58,7 @@ def _key_exchange(body: bytes) -> KeyExchange | None:
     for _ in range(10):
         end = at + 4 + int.from_bytes(body[at : at + 4], "big")
         names = body[at + 4 : end] if end <= len(body) else b""
-        lists.append(tuple(name.decode(errors="backslashreplace") for name in names.split(b",") if names))
+        lists.append(tuple(decoded(name) for name in names.split(b",") if names))
         at = end
     return KeyExchange._make((body[:16], *lists, any(body[at : at + 1])))
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from retina_jit import jit
 from retina_jit.datatypes.base import View
-from retina_jit.datatypes.column import Column, columns
+from retina_jit.datatypes.column import Column, columns, decoded
 from retina_jit.datatypes.programs import CellProgram, custom_units
 from retina_jit.formats.program import Pool
 
@@ -284,7 +284,7 @@ class Columns:
 
     def text(self, name: str) -> list[str]:
         """Return a variable part of each event as text, by the name in the record."""
-        return [b.decode(errors="backslashreplace") for b in self.raw(name)]
+        return [decoded(b) for b in self.raw(name)]
 
     def __repr__(self) -> str:
         return f"<{self.type.__name__} columns, {len(self)} events>"

@@ -11,8 +11,9 @@ from retina_jit.formats import number
 from retina_jit.jit import kernel
 from retina_jit.memory import constant, copy, load8, load16, load64, store8, store16, store32, store64
 
-AS_UTF8, AS_LATIN1, AS_UTF8_OR_HEX = range(3)
-"""How bytes become text; the same as `UTF8`, `LATIN1` and `UTF8_OR_HEX` of columns."""
+AS_UTF8, AS_LATIN1, AS_UTF8_OR_HEX, AS_BYTES = range(4)
+"""How bytes become text; the first three are `UTF8`, `LATIN1` and `UTF8_OR_HEX` of columns. AS_BYTES: what UTF8 makes of
+a text that is no UTF-8: each byte beyond ASCII as \\xNN, also where two of them would be a character by chance."""
 
 _hex_pairs = constant("hex_pairs", b"".join(b"%02x" % n for n in range(256)))
 _invalid = constant("invalid_utf8", b'"<Invalid UTF-8: ')
@@ -147,7 +148,7 @@ def put_string(out, limit, address, length, encoding):
             out += 2
             at += 1
         else:
-            width = utf8_length(address + at, length - at)
+            width = utf8_length(address + at, length - at) if encoding != AS_BYTES else 0
             if width:
                 for n in range(width):
                     store8(out + n, load8(address + at + n))
@@ -155,8 +156,9 @@ def put_string(out, limit, address, length, encoding):
                 at += width
             elif encoding == AS_UTF8_OR_HEX:
                 return _put_all_hex(begin, address, length)
+            elif encoding == AS_UTF8:
+                encoding, out, at = AS_BYTES, begin + 1, 0
             else:
-                # Each byte by itself, which is what Python's backslashreplace makes of it.
                 store16(out, 0x5C5C)
                 store8(out + 2, 120)
                 store16(out + 3, load16(_hex_pairs() + 2 * byte))

@@ -5,7 +5,7 @@ As in `retina_jit.formats.json`: `out`, `limit`, and 0 for what does not fit.
 
 from __future__ import annotations
 
-from retina_jit.formats.json import AS_LATIN1, AS_UTF8_OR_HEX, utf8_length
+from retina_jit.formats.json import AS_BYTES, AS_LATIN1, AS_UTF8, AS_UTF8_OR_HEX, utf8_length
 from retina_jit.jit import kernel
 from retina_jit.memory import constant, copy, load8, load16, load64, store8, store16, store64
 
@@ -61,9 +61,12 @@ def put_text(out, limit, address, length, encoding):
             store16(out, 0xC0 | byte >> 6 | (0x80 | byte & 0x3F) << 8)
             out += 2
         else:
-            width = utf8_length(address + at, length - at)
+            width = utf8_length(address + at, length - at) if encoding != AS_BYTES else 0
             if width == 0 and encoding == AS_UTF8_OR_HEX:
                 return _put_all_hex(begin, address, length)
+            if width == 0 and encoding == AS_UTF8:
+                encoding, out, at = AS_BYTES, begin, 0
+                continue
             if width:
                 for n in range(width):
                     store8(out + n, load8(address + at + n))

@@ -58,6 +58,14 @@ def _params(params: dict[Any, Any]) -> dict[str, Any]:
     return shown
 
 
+def text(s: bytes) -> str:
+    """A string as UTF-8, or else with each byte beyond ASCII by itself."""
+    try:
+        return s.decode()
+    except UnicodeDecodeError:
+        return s.decode("ascii", "backslashreplace")
+
+
 def data(r: Any) -> Any:
     """The data of a record."""
     match kind(r.rdtype):
@@ -72,7 +80,7 @@ def data(r: Any) -> Any:
         case "SRV":
             return {"priority": r.priority, "weight": r.weight, "port": r.port, "target": name(r.target)}
         case "TXT" | "SPF":
-            return [s.decode(errors="backslashreplace") for s in r.strings]
+            return [text(s) for s in r.strings]
         case "HINFO":
             return {"cpu": r.cpu.decode(), "os": r.os.decode()}
         case "CAA":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support.sessions import parser
 
+from retina_jit.datatypes.column import decoded
 from retina_jit.datatypes.dns_transaction import DnsTransaction
 from retina_jit.parsers.dns.state import MOST_WAITING, PATIENCE
 from retina_jit.status import Probe
@@ -237,6 +238,7 @@ def labels(*parts: bytes) -> bytes:
         (labels(b"a\0\x1f\x7f b"), "a\\000\\031\\127 b"),
         (labels("küche".encode(), b"local"), "küche.local"),
         (labels(b"\xe4x"), "\\xe4x"),
+        (labels("ü".encode(), b"\xe4x"), "\\xc3\\xbc.\\xe4x"),
         (labels(*[b"x" * 63] * 3, b"y" * 61), ".".join(["x" * 63] * 3 + ["y" * 61])),
     ],
 )
@@ -251,4 +253,4 @@ def test_names_are_shown(wire, shown):
         session.on_delivery = lambda: found.append(session["query_domain"])
         session.feed(0, query)
         session.finish()
-    assert found[0].decode(errors="backslashreplace") == shown
+    assert decoded(found[0]) == shown
