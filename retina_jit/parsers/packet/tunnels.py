@@ -2,7 +2,8 @@
 
 `inner` looks at a decoded row and, if it is a tunnel of a wanted kind, fills the walker's part of another row (frame,
 caplen, length, ts, link, number), which is then decoded like any frame. Nothing is copied. Sources: IP in IP RFC 2003,
-6in4 RFC 4213, GRE RFC 2784 and 2890, VXLAN RFC 7348, Geneve RFC 8926, GTP-U 3GPP TS 29.281, Teredo RFC 4380, ERSPAN
+6in4 RFC 4213, GRE RFC 2784 and 2890, VXLAN RFC 7348 and its
+generic protocol extension draft-ietf-nvo3-vxlan-gpe, Geneve RFC 8926, GTP-U 3GPP TS 29.281, Teredo RFC 4380, ERSPAN
 draft-foschiano-erspan.
 """
 
@@ -23,7 +24,7 @@ DEEPEST = 4
 
 ETHERNET_LINK, RAW_LINK = 1, 101
 TYPE_IPV4, TYPE_IPV6, TYPE_BRIDGED, TYPE_ERSPAN, TYPE_ERSPAN3 = 0x0800, 0x86DD, 0x6558, 0x88BE, 0x22EB
-VXLAN_PORT, VXLAN_LINUX_PORT, GENEVE_PORT, GTP_PORT, TEREDO_PORT = 4789, 8472, 6081, 2152, 3544
+VXLAN_PORT, VXLAN_LINUX_PORT, VXLAN_GPE_PORT, GENEVE_PORT, GTP_PORT, TEREDO_PORT = 4789, 8472, 4790, 6081, 2152, 3544
 P_IPV4, P_IPV6, P_GRE = 4, 41, 47
 NO_TUNNEL = -1
 
@@ -104,6 +105,13 @@ def _udp(span, row, wanted):
     if (port == VXLAN_PORT or port == VXLAN_LINUX_PORT) and wanted & VXLAN:
         if has(span, at, 8) and u8(span, at) & 0x08:
             return _found(at + 8, ETHERNET_LINK)
+    elif port == VXLAN_GPE_PORT and wanted & VXLAN:
+        # IPv4, IPv6 or Ethernet, as the header says. The bit that says that it does is forgotten by some.
+        kind = u8(span, at + 3) if has(span, at, 8) else -1
+        if kind == 3 or (kind == 0 and not u8(span, at) & 0x04):
+            return _found(at + 8, ETHERNET_LINK)
+        if (kind == 1 or kind == 2) and _is_ip(span, at + 8):
+            return _found(at + 8, RAW_LINK)
     elif port == GENEVE_PORT and wanted & GENEVE:
         if has(span, at, 8) and u8(span, at) >> 6 == 0:
             inside = at + 8 + 4 * (u8(span, at) & 0x3F)
@@ -131,7 +139,7 @@ def describe(outer):
     if row.layers & UDP:
         at = row.payload + 0
         port = row.dst_port + 0
-        if port == VXLAN_PORT or port == VXLAN_LINUX_PORT:
+        if port == VXLAN_PORT or port == VXLAN_LINUX_PORT or port == VXLAN_GPE_PORT:
             return VXLAN, u24(span, at + 4)
         if port == GENEVE_PORT:
             return GENEVE, u24(span, at + 4)

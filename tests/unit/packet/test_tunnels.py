@@ -53,6 +53,9 @@ ENCAPSULATIONS = {
     "erspan 2": lambda f: over_ip(47, gre(0x88BE, 0x1000, bytes(4)) + bytes.fromhex("1000000000000000") + f.data, f.ts_ns),
     "erspan 3": lambda f: over_ip(47, gre(0x22EB, 0x1000, bytes(4)) + bytes.fromhex("200000000000000000000000") + f.data, f.ts_ns),
     "vxlan": lambda f: over_udp(4789, bytes.fromhex("0800000000000500") + f.data, f.ts_ns),
+    "vxlan-gpe": lambda f: over_udp(4790, bytes.fromhex("0c00000300000500") + f.data, f.ts_ns),
+    "vxlan-gpe of no said protocol": lambda f: over_udp(4790, bytes.fromhex("0800000000000500") + f.data, f.ts_ns),
+    "vxlan-gpe ip": lambda f: over_udp(4790, bytes.fromhex("0c00000100000500") + ip_of(f), f.ts_ns),
     "geneve": lambda f: over_udp(6081, bytes.fromhex("0000655800000500") + f.data, f.ts_ns),
     "geneve with options": lambda f: over_udp(6081, bytes.fromhex("02000800000005000102800000000000") + ip_of(f), f.ts_ns),
     "gtp": lambda f: over_udp(2152, struct.pack(">BBHI", 0x30, 255, len(ip_of(f)), 7) + ip_of(f), f.ts_ns),
@@ -111,7 +114,7 @@ def test_unknown_tunnel_is_refused(tmp_path: Path) -> None:
 
 IDENTIFIERS = {
     "ipip": ("ipip", 0), "gre ip": ("gre", 0), "gre with checksum, key and sequence": ("gre", 0), "erspan 1": ("erspan", 0),
-    "erspan 2": ("erspan", 0), "vxlan": ("vxlan", 5), "geneve": ("geneve", 5), "geneve with options": ("geneve", 5), "gtp": ("gtp", 7),
+    "erspan 2": ("erspan", 0), "vxlan": ("vxlan", 5), "vxlan-gpe ip": ("vxlan", 5), "geneve": ("geneve", 5), "geneve with options": ("geneve", 5), "gtp": ("gtp", 7),
     "gtp with sequence number": ("gtp", 7), "vxlan in gre": ("vxlan", 5),
 }  # fmt: skip
 
