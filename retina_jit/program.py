@@ -17,7 +17,7 @@ from retina_jit.delivery.event import EVENT, STREAM_ID
 from retina_jit.errors import SubscriptionError
 from retina_jit.filters import FilterSpec, compile_filters
 from retina_jit.parsers.packet.decode import NARROW
-from retina_jit.parsers.protocol import Protocol, protocols
+from retina_jit.parsers.protocol import protocols
 from retina_jit.pipeline import layout
 from retina_jit.pipeline.layout import KIND, MOST_KINDS, MOST_OWN, OWN, PORT_RULE, SERVICE, SUBSCRIPTION
 from retina_jit.state.layout import PACKET
@@ -45,6 +45,8 @@ FIREWALLS = {
 
 PIPELINE = ("retina_jit.ingest.readahead:help_reading", "retina_jit.delivery.scan:scan", "retina_jit.delivery.scan:gather")
 LOOP, FRAMES_LOOP = "retina_jit.pipeline.run", "retina_jit.pipeline.frames"
+WATCHER = "retina_jit.parsers.starttls"
+"""Waits for protocols without a parser to turn into TLS."""
 WALKERS = ("retina_jit.ingest.pcap:walk", "retina_jit.ingest.pcapng:walk")
 AT_END = ("connection", "streaming")
 """Levels at which what is needed of a session is kept: the parser is gone when it is delivered."""
@@ -104,8 +106,8 @@ class Program:
             elif s.deliver == "batch":
                 units += [u for t in s.types for u in column_units(t)]
         units += [i.PROJECT for n, s in enumerate(self.subscriptions) for t in s.types for i in self._items(n, t)]
-        for p in self.needed:
-            units += [f"{p.module}:{entry}" for entry in ("probe", "parse", "finish", "release")]
+        modules = [p.module for p in self.needed] + ([WATCHER] if self._turns(WATCHER) else [])
+        units += [f"{module}:{entry}" for module in modules for entry in ("probe", "parse", "finish", "release")]
         return list(dict.fromkeys(units))
 
     @cached_property
@@ -157,10 +159,15 @@ class Program:
                 records[n]["callback"] = made.address
         numbers = [p.number for p in self.sessions.values()]
         self.service_count = max(numbers, default=0) + 1
+        self.watcher = self.service_count if self._turns(WATCHER) else 0
+        self.service_count += 1 if self.watcher else 0
         self.service_region = memory.Region(self.service_count * SERVICE.itemsize)
         self.services = self.service_region.array(SERVICE, self.service_count)
+        if self.watcher:
+            self._describe_service(self.services[self.watcher], WATCHER)
         for p in self.needed:
-            _describe_service(self.services[p.number], p)
+            self._describe_service(self.services[p.number], p.module)
+            self.services[p.number]["tcp"], self.services[p.number]["udp"] = "tcp" in p.within, "udp" in p.within
             name = np.frombuffer(p.name.encode(), np.uint8)
             self._texts.append(name)
             self.services[p.number]["name"], self.services[p.number]["name_len"] = name.ctypes.data, len(name)
@@ -178,6 +185,16 @@ class Program:
                 rules += [(TRANSPORTS[t], port, p.number, instead) for t in p.within for port in p.ports]
                 self.port_services |= self._mask(frozenset(about))
         self.port_rules, self.port_rule_count = np.array(rules or [(0, 0, 0, 0)], PORT_RULE), len(rules)
+
+    def _turns(self, module: str) -> int:
+        """Return which needed protocols a parser may hand over to, a bit each."""
+        names = getattr(jit.load_module(module), "TURNS_INTO", ())
+        return sum(1 << p.number for p in self.needed if p.name in names)
+
+    def _describe_service(self, record: Any, module: str) -> None:
+        for entry in ("probe", "parse", "finish", "release"):
+            record[entry] = jit.address(f"{module}:{entry}")
+        record["state_size"], record["turns"] = jit.load_module(module).STATE.itemsize, self._turns(module)
 
     def _items(self, n: int, t: type[DataType]) -> list[type[DataType]]:
         """Return what a list type of subscription `n` is made of: sessions that its filter leaves possible."""
@@ -293,14 +310,6 @@ def _parts(s: Subscription) -> int:
     for t in s.types:
         found |= t.TRACK
     return found
-
-
-def _describe_service(record: Any, protocol: Protocol) -> None:
-    module = jit.load_module(protocol.module)
-    for entry in ("probe", "parse", "finish", "release"):
-        record[entry] = jit.address(f"{protocol.module}:{entry}")
-    record["state_size"] = module.STATE.itemsize
-    record["tcp"], record["udp"] = "tcp" in protocol.within, "udp" in protocol.within
 
 
 def _offsets(s: Subscription) -> list[int]:

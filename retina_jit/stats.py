@@ -76,6 +76,8 @@ COUNTERS = (
     "parser_resynced",  # times that one has lost its place in a stream, to a hole or to nonsense
     "probe_given_up",  # connections of which no session protocol was sure in time
     "wrong_guesses",  # session protocols that said "not mine" after they had been sure
+    "turned",  # connections that turned to another session protocol (STARTTLS)
+    "turn_given_up",  # ... that began like such ones and did not turn within a cap
     "groups_full",
     "left_out",  # packets and pauses that a list of a connection had no room for
 )

@@ -123,6 +123,7 @@ class Worker:
         w["subscriptions"], w["count"], w["words"] = own.ctypes.data, count, words
         w["kinds"], w["own"], w["own_size"] = p.kinds.ctypes.data, p.own.ctypes.data, p.own_size
         w["services"], w["service_count"] = p.services.ctypes.data, p.service_count
+        w["watcher"] = p.watcher
         w["tcp_services"], w["udp_services"] = p.transport_services("tcp"), p.transport_services("udp")
         w["port_services"], w["port_rules"], w["port_rule_count"] = p.port_services, p.port_rules.ctypes.data, p.port_rule_count
         w["group_size"] = GROUP_HEAD + 16 * words

@@ -15,8 +15,9 @@ from retina_jit.pipeline.access import (
 from retina_jit.pipeline.groups import load_sets
 from retina_jit.pipeline.keeping import drop_stored, find_stored, note_address, own_kind
 from retina_jit.pipeline.layout import CONNECTION_LEVEL
+from retina_jit.pipeline.parsing import release_parser
 from retina_jit.pipeline.segments import count_dropped, flush
-from retina_jit.pipeline.sessions import finish, release_parser
+from retina_jit.pipeline.sessions import finish
 from retina_jit.pipeline.stages import end_stage, orient
 from retina_jit.pipeline.streaming import drop_streams, end_streams
 from retina_jit.pipeline.waiting import drop_packets

@@ -119,14 +119,27 @@ def intern_sets(w):
 
 
 @kernel
-def keep_only(w, service, session_level, undecided):
+def keep_asking(w, services):
+    """Take out of `mine` what is not decided and does not ask for one of these session protocols."""
+    worker = WORKER_AT(w)
+    for n in range(worker.words):
+        at = worker.mine + 8 * n
+        left = load64(at) + 0
+        while left:
+            bit = trailing_zeros(left)
+            left &= left - 1
+            if SUBSCRIPTION_AT(subscription_address(w, 64 * n + bit)).filter_services & services == 0:
+                store64(at, load64(at) & ~(1 << bit))
+
+
+@kernel
+def keep_only(w, allowed, session_level, undecided):
     """Take out of `mine` what can never be delivered any more.
 
-    service: the only session protocol that this connection can still have, 0: none. session_level 0: no further session
-    will come. undecided 0: whatever is not decided by now never will be.
+    allowed: session protocols that this connection can still have or has had, a bit each. session_level 0: no further
+    session will come. undecided 0: whatever is not decided by now never will be.
     """
     worker = WORKER_AT(w)
-    allowed = (1 << service) if service else 0
     for n in range(worker.words):
         alive_at, matched_at = worker.mine + 8 * n, worker.mine + 8 * (worker.words + n)
         if undecided == 0:

@@ -99,6 +99,7 @@ SERVICE = np.dtype(
         ("state_size", "i8"),
         ("tcp", "i8"),  # 1: runs over TCP
         ("udp", "i8"),
+        ("turns", "i8"),  # session protocols that it may turn into (STARTTLS), a bit each
         ("name", "i8"),  # address of its name
         ("name_len", "i8"),
     ]
@@ -127,6 +128,8 @@ GROUP = np.dtype(
 
 MOST_GROUPS = 1 << 16
 
+MOST_PASSED = 64
+"""Most datagrams of a connection that nobody knows while a later one may tell."""
 MOST_PIECES = 8
 """Most datagrams that a probe buffer can hold."""
 
@@ -142,8 +145,10 @@ PIECE = np.dtype(
 PROBE = np.dtype(
     [
         ("rejected", "i8"),  # session protocols that have said no, a bit each
+        ("had", "i8"),  # session protocols of which the connection has had sessions before it turned to another, a bit each
         ("size", "i8"),  # of the whole buffer [byte]
         ("used", "i8"),
+        ("passed", "i8"),  # datagrams that nobody wanted to keep
         ("count", "i8"),  # pieces
         *[(f"piece{n}", PIECE) for n in range(MOST_PIECES)],
     ]
@@ -156,6 +161,7 @@ PARSER = np.dtype(
     [
         ("rejected", "i8"),  # session protocols that have said no before this one was sure
         ("group", "i8"),  # of the connection before this protocol was taken for sure
+        ("had", "i8"),  # as in PROBE
     ]
 )
 """Stands before the state of a session parser: where to go on if it says that the bytes are not its own."""
@@ -209,6 +215,7 @@ WORKER = np.dtype(
         ("port_services", "i8"),  # those that a PORT_RULE is about, a bit each
         ("port_rules", "i8"),  # address of the PORT_RULE records
         ("port_rule_count", "i8"),
+        ("watcher", "i8"),  # number of the service that waits for a protocol without parser to turn into another; 0: none
         ("groups", "i8"),
         ("group_size", "i8"),
         ("group_count", "i8"),

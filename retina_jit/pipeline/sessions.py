@@ -4,18 +4,32 @@ A connection's payload goes nowhere (NO_PARSE) unless a subscription of its grou
 is PROBING, bytes that decide nothing are kept (`retina_jit.pipeline.probing`) and given to the parser that is found. A
 parser that has delivered nothing may still say "not mine": then the connection goes back to where it stood, and the other
 protocols are asked about what is still there, the bytes at hand and those kept; none is asked again after it has said no.
+
+A connection may turn into another protocol (TURNED, STARTTLS). Subscriptions that ask for that one are left open as long
+as it can happen; then probing begins anew, for it alone, behind the bytes that the first parser has taken. For protocols
+that no parser is wanted for, `retina_jit.parsers.starttls` waits in the parser's place (the worker's `watcher`).
 """
 
 from __future__ import annotations
 
-from retina_jit import memory
-from retina_jit.jit import entry, kernel
-from retina_jit.memory import call2, fill
-from retina_jit.parsers.session.contract import LIMITED, NOT_OURS, READY, RESYNCED, STOP
+from retina_jit.jit import entry, kernel, leaf
+from retina_jit.memory import call2, trailing_zeros
+from retina_jit.parsers.session.contract import READY
 from retina_jit.pipeline.access import WORKER_AT, add, connection_of, counter
 from retina_jit.pipeline.groups import GROUP_AT, group_address, keep_only, load_sets
 from retina_jit.pipeline.keeping import clear_note
-from retina_jit.pipeline.layout import PARSER, STREAM_ROOM
+from retina_jit.pipeline.layout import STREAM_ROOM
+from retina_jit.pipeline.parsing import (
+    HANDED_ON,
+    INPUT_AT,
+    PARSER_REFUSED,
+    UDP,
+    identified,
+    parse,
+    ready,
+    release_parser,
+    wanted,
+)
 from retina_jit.pipeline.probing import (
     PIECE_AT,
     PROBE_AT,
@@ -24,67 +38,28 @@ from retina_jit.pipeline.probing import (
     ask,
     ask_kept,
     fitting,
+    is_needed,
     keep_datagram,
     keep_stream,
     new_stream_buffer,
+    pass_datagram,
     piece_address,
     service_address,
 )
-from retina_jit.pipeline.stages import (
-    connection_stage,
-    protocol_stage,
-    session_stage,
-    settle,
-    take_out_fired,
-)
+from retina_jit.pipeline.stages import connection_stage, protocol_stage, settle
 from retina_jit.pipeline.user import clear_area
-from retina_jit.state.arena import allocate, release
+from retina_jit.state.arena import release
 from retina_jit.state.flowkey import protocol_of
-from retina_jit.state.layout import (
-    INPUT,
-    NO_PARSE,
-    PARSING,
-    PROBING,
-    SESSION_READY,
-)
+from retina_jit.state.layout import NO_PARSE, PARSING, PROBING
 
-INPUT_AT, PARSER_AT = memory.at(INPUT), memory.at(PARSER)
-PARSER_HEAD = PARSER.itemsize
-UDP = 17
-PAYLOAD_PARSED, PAYLOAD_UNPARSED = counter("payload_parsed"), counter("payload_unparsed")
-SESSIONS, PROBE_GIVEN_UP, PARSER_REFUSED = counter("sessions"), counter("probe_given_up"), counter("parser_refused")
-PARSER_LIMITED, PARSER_RESYNCED = counter("parser_limited"), counter("parser_resynced")
-WRONG_GUESSES = counter("wrong_guesses")
-
-
-@kernel
-def release_parser(w, index):
-    """Give back the parser's state or the probe buffer."""
-    c = connection_of(w, index)
-    arena = WORKER_AT(w).arena
-    if c.parser:
-        if c.phase == PROBING:
-            release(arena, c.parser, PROBE_AT(c.parser).size)
-        else:
-            s = SERVICE_AT(service_address(w, c.service))
-            call2(s.release, c.parser, arena)
-            release(arena, c.parser - PARSER_HEAD, PARSER_HEAD + s.state_size)
-        c.parser = 0
-    c.phase = NO_PARSE
-
-
-@kernel
-def _wanted(w, index):
-    """Session protocols that the connection's group looks for and its transport can carry, a bit each."""
-    c = connection_of(w, index)
-    transport = WORKER_AT(w).tcp_services if protocol_of(c.key) == 6 else WORKER_AT(w).udp_services
-    return GROUP_AT(group_address(w, c.group)).services & transport
+TCP = 6
+PAYLOAD_PARSED, PAYLOAD_UNPARSED, PROBE_GIVEN_UP = counter("payload_parsed"), counter("payload_unparsed"), counter("probe_given_up")
 
 
 @kernel
 def _candidates(w, index):
-    """Those of them that may be spoken on the connection's ports."""
-    return fitting(w, _wanted(w, index), connection_of(w, index).key + 0)
+    """Session protocols that are wanted and may be spoken on the connection's ports, a bit each."""
+    return fitting(w, wanted(w, index), connection_of(w, index).key + 0)
 
 
 @entry
@@ -100,7 +75,7 @@ def admit(w, index):
         c.phase = NO_PARSE
         if GROUP_AT(group_address(w, c.group)).undecided:
             load_sets(w, c.group)
-            protocol_stage(w, index, 0)
+            protocol_stage(w, index, 0, 0)
             keep_only(w, 0, 0, 0)
             settle(w, index)
     return 0
@@ -110,11 +85,12 @@ def admit(w, index):
 def _unknown(w, index):
     """No protocol that is looked for speaks here."""
     c = connection_of(w, index)
+    had = PROBE_AT(c.parser).had if c.parser else 0
     release_parser(w, index)
-    c.service = 0
+    c.service = trailing_zeros(had) if had else 0
     load_sets(w, c.group)
-    protocol_stage(w, index, 0)
-    keep_only(w, 0, 0, 0)
+    protocol_stage(w, index, 0, 0)
+    keep_only(w, had, 0, 0)
     settle(w, index)
 
 
@@ -125,118 +101,37 @@ def _give_up(w, index):
     _unknown(w, index)
 
 
-@kernel
-def _over(w, index):
-    """Nothing more can come from the parser."""
-    c = connection_of(w, index)
-    load_sets(w, c.group)
-    keep_only(w, c.service if c.flags & SESSION_READY else 0, 0, 0)
-    settle(w, index)
-    release_parser(w, index)
-
-
-@kernel
-def _ready(w, index, ts):
-    """The parser has a session."""
-    c = connection_of(w, index)
-    add(w, SESSIONS, 1)
-    c.flags |= SESSION_READY
-    load_sets(w, c.group)
-    session_stage(w, index, c.service, c.parser, ts)
-    settle(w, index)
-
-
-@kernel
-def _take_back(w, index):
-    """The parser has refused the connection as another protocol's: stand where it stood before. Returns who has said no."""
-    c = connection_of(w, index)
-    add(w, WRONG_GUESSES, 1)
-    head = PARSER_AT(c.parser - PARSER_HEAD)
-    rejected, group, service = head.rejected | (1 << c.service), head.group + 0, c.service + 0
-    release_parser(w, index)
-    c.phase = PROBING
-    c.service = 0
-    load_sets(w, group)
-    take_out_fired(w, index, service)
-    settle(w, index)
-    return rejected
-
-
-@kernel
-def _parse(w, index, side, address, length, lost, cut, ts):
-    """Give bytes to the parser until it has taken them all. Returns the protocols that have said no if it now says so, else 0."""
-    worker = WORKER_AT(w)
-    c = connection_of(w, index)
-    i = INPUT_AT(worker.input)
-    i.address, i.length, i.at, i.ts = address, length, 0, ts
-    i.direction, i.lost, i.cut, i.arena = side, lost, cut, worker.arena
-    i.transport = protocol_of(c.key)
-    if i.transport == UDP:
-        cut = 0  # the next datagram does not continue this one
-    s = SERVICE_AT(service_address(w, c.service))
-    while True:
-        answer = call2(s.parse, c.parser, worker.input)
-        if answer & (LIMITED | RESYNCED):
-            add(w, PARSER_LIMITED, 1 if answer & LIMITED else 0)
-            add(w, PARSER_RESYNCED, 1 if answer & RESYNCED else 0)
-        if answer & READY:
-            _ready(w, index, ts)
-        if answer & NOT_OURS and not c.flags & SESSION_READY:
-            return _take_back(w, index)
-        if answer & (STOP | NOT_OURS):
-            _over(w, index)
-            return 0
-        if not answer & READY:
-            if cut == 0:
-                return 0
-            # What the capture does not have is missing before whatever comes next in this direction.
-            i.length, i.at, i.lost, i.cut = 0, 0, cut, 0
-            cut = 0
-            continue
-        if (_wanted(w, index) >> c.service) & 1 == 0:
-            _over(w, index)
-            return 0
-
-
-@kernel
-def _identified(w, index, service, rejected):
-    """A protocol is sure. Returns True if it is to be parsed; the probe buffer is the caller's from here on."""
-    worker = WORKER_AT(w)
-    c = connection_of(w, index)
-    before = c.group + 0
-    load_sets(w, before)
-    c.service = service
-    c.parser = 0
-    c.phase = NO_PARSE
-    protocol_stage(w, index, service)
-    keep_only(w, service, 1, 1)
-    settle(w, index)
-    if (_wanted(w, index) >> service) & 1 == 0:
-        return False
-    size = PARSER_HEAD + SERVICE_AT(service_address(w, service)).state_size
-    block = allocate(worker.arena, size)
-    if block == 0:
-        add(w, PARSER_REFUSED, 1)
-        return False
-    fill(block, 0, size)
-    head = PARSER_AT(block)
-    head.rejected, head.group = rejected, before
-    c.parser = block + PARSER_HEAD
-    c.phase = PARSING
-    return True
+@leaf
+def _kept_piece(w, service, buffer, n):
+    """Address of the n-th piece to replay. To the service that waits the server's bytes come first: they end where TLS begins."""
+    return piece_address(buffer, PROBE_AT(buffer).count - 1 - n if service == WORKER_AT(w).watcher else n)
 
 
 @kernel
 def _replay(w, index, buffer):
-    """Give the parser what was kept. Returns what `_parse` does."""
+    """Give the parser what was kept. Returns what `_parse` does; if another protocol goes on, it finds the rest kept."""
     c = connection_of(w, index)
+    service = c.service + 0
     for n in range(PROBE_AT(buffer).count):
-        piece = PIECE_AT(piece_address(buffer, n))
+        piece = PIECE_AT(_kept_piece(w, service, buffer, n))
         if piece.length and c.phase == PARSING:
-            rejected = _parse(w, index, piece.side + 0, buffer + piece.at, piece.length + 0, piece.lost + 0, 0, piece.ts + 0)
-            if rejected:
-                return rejected
+            told = parse(w, index, piece.side + 0, buffer + piece.at, piece.length + 0, piece.lost + 0, 0, piece.ts + 0)
+            if told == HANDED_ON:
+                _keep_rest(w, index, buffer, n, service)
+            if told:
+                return told
     return 0
+
+
+@kernel
+def _keep_rest(w, index, buffer, first, service):
+    """Keep anew what of the pieces from the `first` replayed on `service` has not taken, for the protocol that goes on."""
+    c = connection_of(w, index)
+    skip = INPUT_AT(WORKER_AT(w).input).at + 0
+    for n in range(first, PROBE_AT(buffer).count):
+        piece = PIECE_AT(_kept_piece(w, service, buffer, n))
+        keep_stream(c.parser, piece.side + 0, buffer + piece.at + skip, piece.length - skip, piece.lost if n > first else 0, piece.ts + 0)
+        skip = 0
 
 
 @kernel
@@ -252,8 +147,39 @@ def _ask_again(w, index, buffer, rejected, side, address, length):
 
 
 @kernel
+def _watch(w, index, buffer, side, address, length, rejected):
+    """No protocol that is looked for begins so. Returns what `ask` does, about the service that waits for one to turn."""
+    watcher = WORKER_AT(w).watcher
+    if watcher == 0 or (rejected >> watcher) & 1 or wanted(w, index) & SERVICE_AT(service_address(w, watcher)).turns == 0:
+        return 0
+    if buffer == 0:
+        return ask(w, 1 << watcher, side, address, length, TCP)
+    # The greeting of one side is enough: what the other one says first may be anything.
+    for n in range(PROBE_AT(buffer).count):
+        piece = PIECE_AT(piece_address(buffer, n))
+        if piece.length:
+            answer = ask(w, 1 << watcher, piece.side, buffer + piece.at, piece.length + 0, TCP)
+            if answer & SURE:
+                return answer
+    return 0
+
+
+@kernel
 def _probe(w, index, side, address, length, lost, cut, ts, rejected):
-    """Ask whose bytes these are. rejected: who has said no, known to the caller where there is no buffer."""
+    """Ask whose bytes these are, and once more about those that another protocol goes on with."""
+    at = _probe_once(w, index, side, address, length, lost, cut, ts, rejected)
+    while at >= 0:
+        address += at
+        length -= at
+        at = _probe_once(w, index, side, address, length, 0, cut, ts, 0)
+
+
+@kernel
+def _probe_once(w, index, side, address, length, lost, cut, ts, rejected):
+    """Ask whose bytes these are. Returns where to ask once more, or -1.
+
+    rejected: who has said no, known to the caller where there is no buffer.
+    """
     worker = WORKER_AT(w)
     c = connection_of(w, index)
     transport = protocol_of(c.key)
@@ -265,30 +191,38 @@ def _probe(w, index, side, address, length, lost, cut, ts, rejected):
             piece = PIECE_AT(piece_address(buffer, side))
             if piece.length and lost:
                 _give_up(w, index)
-                return
+                return -1
             taken = keep_stream(buffer, side, address, length, lost, ts)
             start, asked = buffer + piece.at, piece.length + 0
             lost = 0
     answer = ask(w, _candidates(w, index) & ~rejected, side, start, asked, transport)
+    if answer == 0 and transport != UDP:
+        answer = _watch(w, index, buffer, side, address, length, rejected)
     while answer & SURE:
-        refused = 0
-        if _identified(w, index, answer >> 1, rejected):
+        refused, went = 0, taken + 0
+        if identified(w, index, answer >> 1, rejected):
             if buffer:
                 refused = _replay(w, index, buffer)
             if refused == 0 and c.phase == PARSING and (transport == UDP or buffer == 0 or taken < length or cut):
-                refused = _parse(w, index, side, address + taken, length - taken, lost, cut, ts)
-        if refused == 0:
+                refused = parse(w, index, side, address + taken, length - taken, lost, cut, ts)
+                went += INPUT_AT(worker.input).at
+        if refused == 0 or refused == HANDED_ON:
             if buffer:
                 release(worker.arena, buffer, PROBE_AT(buffer).size)
-            return
+            return went if refused else -1
         rejected = refused
         c.parser = buffer
         answer = _ask_again(w, index, buffer, rejected, side, address, length)
+        if answer == 0 and transport != UDP:
+            answer = _watch(w, index, buffer, side, address, length, rejected)
     if answer == 0:
         _unknown(w, index)
-        return
+        return -1
     if transport == UDP:
-        buffer = keep_datagram(w, buffer, side, address, length, ts)
+        if is_needed(w, answer >> 1, side, address, length):
+            buffer = keep_datagram(w, buffer, side, address, length, ts)
+        else:
+            buffer = pass_datagram(w, buffer)
     elif buffer:
         if taken < length or (cut and asked):
             buffer = 0
@@ -299,13 +233,15 @@ def _probe(w, index, side, address, length, lost, cut, ts, rejected):
         if buffer == 0:
             add(w, PARSER_REFUSED, 1)
             _unknown(w, index)
-            return
+            return -1
         keep_stream(buffer, side, address, length, lost + cut, ts)
     if buffer == 0:
         _give_up(w, index)
-        return
+        return -1
     c.parser = buffer
-    PROBE_AT(buffer).rejected = ~(answer >> 1)
+    # The service that waits has not been asked yet, unless the connection has turned already.
+    PROBE_AT(buffer).rejected = ~((answer >> 1) | ((1 << worker.watcher) & ~rejected))
+    return -1
 
 
 @entry
@@ -317,8 +253,11 @@ def feed(w, index, side, address, length, lost, cut, ts):
     c = connection_of(w, index)
     add(w, PAYLOAD_PARSED if c.phase == PARSING or c.phase == PROBING else PAYLOAD_UNPARSED, length)
     if c.phase == PARSING:
-        rejected = _parse(w, index, side, address, length, lost, cut, ts)
-        if rejected:
+        rejected = parse(w, index, side, address, length, lost, cut, ts)
+        if rejected == HANDED_ON:
+            at = INPUT_AT(WORKER_AT(w).input).at
+            _probe(w, index, side, address + at, length - at, 0, cut, ts, 0)
+        elif rejected:
             _probe(w, index, side, address, length, lost, cut, ts, rejected)
     elif c.phase == PROBING:
         _probe(w, index, side, address, length, lost, cut, ts, 0)
@@ -333,6 +272,6 @@ def finish(w, index, ts):
     if c.phase == PARSING:
         s = SERVICE_AT(service_address(w, c.service))
         while call2(s.finish, c.parser, worker.arena) & READY:
-            _ready(w, index, ts)
+            ready(w, index, ts)
     elif c.phase == PROBING:
         _unknown(w, index)

@@ -129,12 +129,30 @@ def connection_stage(w, index):
 
 
 @kernel
-def protocol_stage(w, index, service):
-    """Its session protocol is known (0: it has none that we know). Changes `mine`, which must be loaded."""
+def _put_off(w, turns):
+    """Who asks for a protocol that this one may turn into is not refused yet, only left open."""
+    worker = WORKER_AT(w)
+    for n in range(worker.words):
+        left = load64(worker.mine + 8 * n) & ~(load64(_maybe(w) + 8 * n) | load64(_matched(w) + 8 * n))
+        while left:
+            bit = trailing_zeros(left)
+            left &= left - 1
+            if SUBSCRIPTION_AT(subscription_address(w, 64 * n + bit)).filter_services & turns:
+                store64(_maybe(w) + 8 * n, load64(_maybe(w) + 8 * n) | (1 << bit))
+
+
+@kernel
+def protocol_stage(w, index, service, turns):
+    """Its session protocol is known (0: it has none that we know). Changes `mine`, which must be loaded.
+
+    turns: protocols that it may turn into, a bit each.
+    """
     worker = WORKER_AT(w)
     ask_alive(w)
     if worker.protocol_stage:
         call4(worker.protocol_stage, worker.tables, orient(w, index), service, worker.sets)
+    if turns:
+        _put_off(w, turns)
     take_answer(w)
     fire_static(w, index)
 

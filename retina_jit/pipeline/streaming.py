@@ -36,8 +36,8 @@ from retina_jit.pipeline.layout import (
     STREAMING_LEVEL,
     WORKER,
 )
+from retina_jit.pipeline.parsing import release_parser
 from retina_jit.pipeline.segments import count_dropped
-from retina_jit.pipeline.sessions import release_parser
 from retina_jit.pipeline.stages import orient, settle
 from retina_jit.pipeline.user import clear_own
 from retina_jit.state import reassembly

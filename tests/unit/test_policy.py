@@ -106,6 +106,7 @@ OWN_MEMORY = {
     "parsers/dns/objects.py",
     "parsers/dns/render.py",
     "parsers/dns/state.py",
+    "parsers/dtls/fragments.py",
     "parsers/http/state.py",
     "parsers/quic/keys.py",
     "parsers/quic/parameters.py",

@@ -1,7 +1,7 @@
 """SMTP, Simple Mail Transfer Protocol, over TCP: a session per mail that is handed over, or one for a conversation without.
 
 A session begins with MAIL and ends with the server's answer to the mail's data. A conversation that comes to no mail is a
-session when it ends, or when it turns to TLS (STARTTLS): what follows is encrypted. Bodies are skipped line by line
+session when it ends, or when it turns to TLS (STARTTLS): what follows is a TLS session of its own. Bodies are skipped line by line
 (DATA) or by counting (BDAT); of a mail's header the lines that tell who and what are kept. Only one direction may have
 been captured.
 
@@ -16,13 +16,15 @@ from retina_jit import memory
 from retina_jit.jit import entry, kernel, leaf
 from retina_jit.parsers import text
 from retina_jit.parsers.protocol import SessionExample, declare, session_field
-from retina_jit.parsers.session.contract import NOT_OURS, READY, STOP
+from retina_jit.parsers.session.contract import NOT_OURS, READY, STOP, TURNED
 from retina_jit.parsers.text import LINES, STORE, find, keep, kept, starts, trimmed
 from retina_jit.parsers.wire import part, u8
 from retina_jit.state.layout import INPUT
 from retina_jit.status import Probe
 
-__all__ = ["PROBE_LIMIT", "STATE", "finish", "parse", "probe", "release"]
+__all__ = ["PROBE_LIMIT", "STATE", "TURNS_INTO", "finish", "parse", "probe", "release"]
+
+TURNS_INTO = ("tls",)
 
 PROBE_LIMIT = 512
 LINE_LIMIT = 1000
@@ -344,6 +346,8 @@ def parse(state, given):
             s.over = 1
     if s.over == 0:
         return 0
+    if s.tls:
+        return STOP | TURNED | _conclude(state)
     i.at = i.length
     return STOP | _conclude(state)
 

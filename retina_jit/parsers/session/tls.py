@@ -2,7 +2,8 @@
 
 A connection is TLS when it begins with a handshake record, or, taken up in its middle, with a ChangeCipherSpec or an
 alert in clear. Application data alone is not taken for TLS: without a handshake there is nothing to report, and to
-follow it would cost memory for nothing. Traffic that turns to TLS later (STARTTLS) is not ours to notice.
+follow it would cost memory for nothing. Where a connection turns to TLS later (STARTTLS), the parser of what came before or
+`retina_jit.parsers.starttls` tells.
 
 A session is all that both sides have said in clear. Of two ClientHellos (RFC 8446, 4.1.4) the first one counts, for
 fields and for fingerprints, as for other tools; `hello_retry_request` tells that there was a second one. Of a hello
@@ -41,7 +42,7 @@ __all__ = ["PROBE_LIMIT", "RECORD", "STATE", "finish", "parse", "probe", "projec
 PROBE_LIMIT = 11
 """Record header, message header, version of a hello."""
 
-_VERSIONS, _CIPHERS, _EXTENSIONS, _SCHEMES, _GROUPS, _ALERTS = (
+VERSIONS, _CIPHERS, _EXTENSIONS, _SCHEMES, _GROUPS, _ALERTS = (
     {name: number for number, name in table.items()}
     for table in (iana.VERSIONS, iana.CIPHER_SUITES, iana.EXTENSIONS, iana.SIGNATURE_SCHEMES, iana.GROUPS, iana.ALERTS)
 )
@@ -153,12 +154,12 @@ def _server_list(session, kind):
     return hello.list_in(hello.server_extensions(_server(session)), kind)
 
 
-@session_field("int", "Version field of the ClientHello; at most 0x0303 in TLS 1.3.", bits=16, enum=_VERSIONS)
+@session_field("int", "Version field of the ClientHello; at most 0x0303 in TLS 1.3.", bits=16, enum=VERSIONS)
 def client_version(session):
     return hello.legacy_version(_client(session))
 
 
-@session_field("int", "Version field of the ServerHello; 0x0303 in TLS 1.3.", bits=16, enum=_VERSIONS)
+@session_field("int", "Version field of the ServerHello; 0x0303 in TLS 1.3.", bits=16, enum=VERSIONS)
 def server_version(session):
     return hello.legacy_version(_server(session))
 
@@ -174,7 +175,7 @@ def _negotiated_version(session):
 
 
 @session_field("int", "Negotiated version: what the server has selected, else its hello's, else the client's.", bits=16,
-               enum=_VERSIONS, aliases=("tls.handshake.version",))  # fmt: skip
+               enum=VERSIONS, aliases=("tls.handshake.version",))  # fmt: skip
 def version(session):
     return _negotiated_version(session)
 
