@@ -41,3 +41,5 @@ class Probe(IntEnum):
     UNSURE = 0
     CERTAIN = 1
     NOT_OURS = 2
+    LATER = 3
+    """UDP: this datagram is none of ours, a later one may be; it need not be kept."""

@@ -8,6 +8,7 @@ from retina_jit.datatypes.conn_record import ConnRecord, Flow
 from retina_jit.datatypes.context import CoreId, FilterStr
 from retina_jit.datatypes.counters import ByteCount, ConnDuration, ConnHistory, PktCount
 from retina_jit.datatypes.dns_transaction import DnsTransaction, LlmnrTransaction, MdnsTransaction
+from retina_jit.datatypes.dtls_handshake import DtlsHandshake
 from retina_jit.datatypes.five_tuple import FiveTuple
 from retina_jit.datatypes.http_transaction import HttpTransaction
 from retina_jit.datatypes.inter_arrivals import InterArrivals
@@ -42,6 +43,7 @@ __all__ = [
     "CoreId",
     "DataType",
     "DnsTransaction",
+    "DtlsHandshake",
     "EthAddr",
     "EtherTCI",
     "FilterStr",

@@ -10,7 +10,7 @@ from retina_jit import memory
 from retina_jit.jit import kernel, leaf
 from retina_jit.memory import call4, copy, fill
 from retina_jit.pipeline.access import WORKER_AT
-from retina_jit.pipeline.layout import PIECE, PORT_RULE, PROBE, SERVICE, STREAM_ROOM
+from retina_jit.pipeline.layout import MOST_PASSED, PIECE, PORT_RULE, PROBE, SERVICE, STREAM_ROOM
 from retina_jit.state.arena import allocate, enlarge
 from retina_jit.state.flowkey import high_port, low_port, protocol_of
 from retina_jit.status import Probe
@@ -18,7 +18,7 @@ from retina_jit.status import Probe
 SERVICE_AT, PROBE_AT, PIECE_AT, PORT_RULE_AT = memory.at(SERVICE), memory.at(PROBE), memory.at(PIECE), memory.at(PORT_RULE)
 SERVICE_SIZE, PIECE_SIZE, HEAD, PORT_RULE_SIZE = SERVICE.itemsize, PIECE.itemsize, PROBE.itemsize, PORT_RULE.itemsize
 PIECES = PROBE.fields["piece0"][1]  # type: ignore[index]
-CERTAIN, REJECTED = int(Probe.CERTAIN), int(Probe.NOT_OURS)
+CERTAIN, REJECTED, UNSURE = int(Probe.CERTAIN), int(Probe.NOT_OURS), int(Probe.UNSURE)
 SURE = 1
 """Answer of `ask`: a protocol is sure, its number stands above this bit."""
 SYSTEM_PORTS = 1024
@@ -112,6 +112,29 @@ def keep_stream(buffer, side, address, length, lost, ts):
     piece.lost += lost
     piece.ts = ts
     return taken
+
+
+@kernel
+def is_needed(w, candidates, side, address, length):
+    """Whether one of those that have not said no to a datagram wants to see it again."""
+    for service in range(1, WORKER_AT(w).service_count):
+        if (candidates >> service) & 1 and call4(SERVICE_AT(service_address(w, service)).probe, address, length, side, 17) == UNSURE:
+            return True
+    return False
+
+
+@kernel
+def pass_datagram(w, buffer):
+    """Count a datagram that is not kept. Returns the probe buffer's address (0: a new one), or 0 if a cap forbids it."""
+    if buffer == 0:
+        buffer = allocate(WORKER_AT(w).arena, HEAD)
+        if buffer == 0:
+            return 0
+        fill(buffer, 0, HEAD)
+        PROBE_AT(buffer).size, PROBE_AT(buffer).used = HEAD, HEAD
+    p = PROBE_AT(buffer)
+    p.passed += 1
+    return buffer if p.passed <= MOST_PASSED else 0
 
 
 @kernel

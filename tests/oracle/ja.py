@@ -10,6 +10,7 @@ VERSION_LETTERS = {
     0x0304: "13", 0x0303: "12", 0x0302: "11", 0x0301: "10", 0x0300: "s3", 0x0002: "s2",
     0xFEFF: "d1", 0xFEFD: "d2", 0xFEFC: "d3",
 }
+AGES = {0xFEFF: 0, 0xFEFD: 1, 0xFEFC: 2}
 
 
 def without_grease(numbers: Iterable[int]) -> list[int]:
@@ -54,7 +55,7 @@ def ja4(
     transport: str = "t",
 ) -> str:
     ciphers, extensions = without_grease(ciphers), without_grease(extensions)
-    highest = max(without_grease(supported_versions), default=version)
+    highest = max(without_grease(supported_versions), default=version, key=AGES.get if transport == "d" else None)
     head = (
         f"{transport}{VERSION_LETTERS.get(highest, '00')}{'d' if SERVER_NAME in extensions else 'i'}"
         f"{min(len(ciphers), 99):02}{min(len(extensions), 99):02}{_alpn_letters(protocols)}"

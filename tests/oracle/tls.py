@@ -52,7 +52,7 @@ def names(data: bytes) -> list[bytes]:
     return found
 
 
-def client_hello(body: bytes) -> dict[str, Any]:
+def client_hello(body: bytes, transport: str = "t") -> dict[str, Any]:
     cursor = Cursor(body)
     version, random = cursor.number(2), cursor.take(32)
     session_id, ciphers, compressions = cursor.vector(1), numbers(cursor.vector(2)), cursor.vector(1)
@@ -79,7 +79,7 @@ def client_hello(body: bytes) -> dict[str, Any]:
         "sni": name_list.vector(2) or None if is_name else None,
         "ja3_str": text.encode(),
         "ja3_hash": ja.md5(text).encode(),
-        "ja4": ja.ja4(version, versions, ciphers, types, protocols, algorithms).encode(),
+        "ja4": ja.ja4(version, versions, ciphers, types, protocols, algorithms, transport).encode(),
     }
 
 

@@ -117,6 +117,7 @@ CIPHER_SUITES: dict[int, str] = _suites()
 UNKNOWN_CIPHER = "UNKNOWN_CIPHER"
 
 VERSIONS: dict[int, str] = {0x0300: "SSLv3", 0x0301: "TLSv1.0", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
+DTLS_VERSIONS: dict[int, str] = {0xFEFF: "DTLSv1.0", 0xFEFD: "DTLSv1.2", 0xFEFC: "DTLSv1.3"}
 
 EXTENSIONS: dict[int, str] = {
     0: "ServerName",

@@ -61,6 +61,7 @@ assert RECORD.itemsize % 8 == 0
 
 # RECORD.flags
 RETRIED, RESUMED, CLIENT_CHANGED, SERVER_CHANGED, TICKET, CERTIFICATE_REQUESTED, STATUS, GAP, ESTABLISHED, ECH = (1 << n for n in range(10))
+VERIFIED = 1 << 10  # DTLS: the server has sent a HelloVerifyRequest
 
 HELLOS_AT, RECORD_AT = memory.at(HELLOS), memory.at(RECORD)
 _SIZE = HELLOS.itemsize
@@ -171,9 +172,9 @@ def put_fingerprints(texts, client, server, client_is_whole, server_is_whole, tr
     _put_text(target + 64, 40, derived.ja4(texts, client, server, client_is_whole, transport))
 
 
-@entry
-def project(context):
-    """Write a TLS session to an event."""
+@kernel
+def put_session(context, transport):
+    """Write a session whose state begins with that of TLS to a RECORD; `transport` is the first letter of its JA4."""
     c = CONTEXT_AT(context)
     session, out = c.session, c.out
     put_hellos(context, out, state.hello_of(state.client_side(session)), state.hello_of(state.server_side(session)))
@@ -208,7 +209,13 @@ def project(context):
         state.hello_of(state.server_side(session)),
         state.is_whole(state.client_side(session)),
         state.is_whole(state.server_side(session)),
-        np.int64(116),  # 't'
+        transport,
         out + _FINGERPRINTS,
     )
+
+
+@entry
+def project(context):
+    """Write a TLS session to an event."""
+    put_session(context, np.int64(116))  # 't'
     return 0

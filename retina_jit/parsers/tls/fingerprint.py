@@ -135,6 +135,12 @@ def _write_hex16(target, value):
     return target + 4
 
 
+@leaf
+def _rank(version):
+    """A number that grows with the version: those of DTLS are counted downwards."""
+    return version ^ 0xFF if version >> 8 == 0xFE else version
+
+
 @kernel
 def _highest_version(body, block):
     """The version that the two letters of JA4 stand for."""
@@ -142,7 +148,7 @@ def _highest_version(body, block):
     highest = 0
     for n in range(versions[1] >> 1):
         value = u16(versions, 2 * n)
-        if not hello.is_grease(value) and value > highest:
+        if not hello.is_grease(value) and _rank(value) > _rank(highest):
             highest = value
     return highest if highest else hello.legacy_version(body)
 
@@ -227,7 +233,7 @@ def _write_list(target, numbers, count):
 def write_ja4(target, body, transport, work):
     """Write the JA4 of a ClientHello, JA4_LENGTH characters, to `target`.
 
-    `transport` is the letter of what carries it, 't' for TCP or 'q' for QUIC; `work` has `ja4_room` bytes.
+    `transport` is the letter of what carries it, 't' for TCP, 'd' for DTLS, 'q' for QUIC; `work` has `ja4_room` bytes.
     """
     block = hello.client_extensions(body)
     suites = hello.cipher_suites(body)

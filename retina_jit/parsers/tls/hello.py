@@ -68,8 +68,8 @@ def is_draft(version):
 
 @leaf
 def is_tls13(version):
-    """Whether a version number means TLS 1.3 or a draft of it."""
-    return version == 0x0304 or is_draft(version)
+    """Whether a version number means TLS 1.3, a draft of it, or DTLS 1.3."""
+    return version == 0x0304 or is_draft(version) or version == 0xFEFC
 
 
 @leaf

@@ -47,7 +47,7 @@ def is_message_type(kind):
 
 
 @kernel
-def _wants(side, kind):
+def wants(side, kind):
     """Whether the body of a message of this type is to be kept."""
     s = SIDE_AT(side)
     if kind == CLIENT_HELLO or kind == SERVER_HELLO:
@@ -73,7 +73,7 @@ def _begin_message(state, side):
         return False
     s.message = kind
     s.rest = length
-    s.keep = _wants(side, kind)
+    s.keep = wants(side, kind)
     s.begun = s.held
     if s.keep and np.int64(s.held) + length > HELD_LIMIT:
         return False
@@ -87,11 +87,11 @@ def cut_message(state, side, direction):
     is_hello = s.message == CLIENT_HELLO or s.message == SERVER_HELLO
     if s.keep and s.rest and is_hello and np.int64(s.held) - np.int64(s.begun) >= hello.SHORTEST:
         s.flags |= CUT | GAP
-        _end_message(state, side, direction)
+        end_message(state, side, direction)
 
 
 @kernel
-def _end_message(state, side, direction):
+def end_message(state, side, direction):
     """A message is complete: file it."""
     s = SIDE_AT(side)
     kind = np.int64(s.message)
@@ -192,5 +192,5 @@ def take_handshake(state, side, direction, span, at, count):
             return -1
         s.rest -= used
     if s.rest == 0:
-        _end_message(state, side, direction)
+        end_message(state, side, direction)
     return used
