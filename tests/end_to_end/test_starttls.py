@@ -96,7 +96,7 @@ def test_each_subscription_stands_as_the_whole_connection_says(others):
     turned = dict(seen[20000])
     assert turned["record"].service == "tls"
     assert turned["record"].orig.nb_payload_bytes == sum(len(data) for side, data in [*TURN, *HELLO] if side == 0)
-    assert [type(s).__name__ for s in turned["listed"].sessions] == ["TlsHandshake"]
+    assert [type(s).__name__ for s in turned["listed"]] == ["TlsHandshake"]
     assert got[20000].count("frames") >= len(TURN) + len(HELLO), "those that waited, too"
     assert counters["turned"] == 1
 
