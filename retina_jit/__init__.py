@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     )
     from retina_jit.datatypes.own import data_type
     from retina_jit.errors import RetinaJitError
+    from retina_jit.explanation import Explanation, explain
+    from retina_jit.filters.predicates import ACCEPT, CONTINUE, DROP, predicate
     from retina_jit.parsers.user import load_protocol
     from retina_jit.runtime import Result, Runtime, run
     from retina_jit.subscription import Subscription, load_subscriptions, subscribe
@@ -57,6 +59,8 @@ _HOME = {
     "retina_jit.config": ("RuntimeConfig", "load_config"),
     "retina_jit.datatypes.own": ("data_type",),
     "retina_jit.errors": ("RetinaJitError",),
+    "retina_jit.explanation": ("Explanation", "explain"),
+    "retina_jit.filters.predicates": ("ACCEPT", "CONTINUE", "DROP", "predicate"),
     "retina_jit.parsers.user": ("load_protocol",),
     "retina_jit.runtime": ("Result", "Runtime", "run"),
     "retina_jit.subscription": ("Subscription", "load_subscriptions", "subscribe"),
@@ -66,6 +70,9 @@ _DATA_TYPES = "retina_jit.datatypes"
 """Home of all other public names."""
 
 __all__ = [
+    "ACCEPT",
+    "CONTINUE",
+    "DROP",
     "BidirPktStream",
     "BidirZcPktStream",
     "ByteCount",
@@ -79,6 +86,7 @@ __all__ = [
     "DtlsHandshake",
     "EthAddr",
     "EtherTCI",
+    "Explanation",
     "FilterStr",
     "FiveTuple",
     "Flow",
@@ -108,9 +116,11 @@ __all__ = [
     "Tunnel",
     "ZcFrame",
     "data_type",
+    "explain",
     "load_config",
     "load_protocol",
     "load_subscriptions",
+    "predicate",
     "run",
     "subscribe",
 ]

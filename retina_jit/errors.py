@@ -25,6 +25,10 @@ class FilterError(RetinaJitError):
         return f"{line}\n{' ' * (self.start - begin)}{'^' * width} {self.reason}"
 
 
+class PredicateError(RetinaJitError):
+    """A filter predicate of the user's own that is declared wrongly, or does not compile."""
+
+
 class SubscriptionError(RetinaJitError):
     """A subscription that can never work: wrong data types, levels that do not go together."""
 

@@ -38,7 +38,7 @@ from retina_jit.stamp import CHECKED, PACKAGE, cache_dir, forget_sources, stamp
 
 __all__ = [
     "CHECKED", "Entry", "Kernel", "address", "adopt", "cache_dir", "compile_function", "ensure", "entry", "external",
-    "forget_sources", "function", "kernel", "leaf", "make_raw", "raw", "stamp",
+    "forget_sources", "function", "kernel", "leaf", "make_raw", "own_kernel", "raw", "stamp",
 ]  # fmt: skip
 
 _OPTIONS: dict[str, Any] = {
@@ -60,6 +60,7 @@ class Kernel:
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
+        self.options: dict[str, Any] = {}
         self._resolved: Any = None
 
     def resolve(self) -> Any:
@@ -73,7 +74,7 @@ class Kernel:
             else:
                 import numba
 
-                options = dict(_OPTIONS)
+                options = _OPTIONS | self.options
                 if self.role == "leaf":
                     options["forceinline"] = True
                 self._resolved = numba.njit(**options)(self.function)
@@ -102,6 +103,13 @@ def leaf(function: Callable[..., Any]) -> Any:
 def entry(function: Callable[..., Any]) -> Any:
     """Declare a function that is called by address; all its parameters and its result are 64-bit words."""
     return Kernel(function, role="entry")
+
+
+def own_kernel(function: Callable[..., Any]) -> Kernel:
+    """Declare an entry around a function of the user's, which may use texts: reference counts are on."""
+    made = Kernel(function, role="entry")
+    made.options = {"_nrt": True}
+    return made
 
 
 def raw(function: Callable[..., Any]) -> Any:

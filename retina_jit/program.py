@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ from retina_jit.delivery.columns import units as column_units
 from retina_jit.delivery.event import EVENT, STREAM_ID
 from retina_jit.errors import SubscriptionError
 from retina_jit.filters import FilterSpec, compile_filters
+from retina_jit.filters.nopython import entries
 from retina_jit.parsers.packet.decode import NARROW
 from retina_jit.parsers.protocol import protocols
 from retina_jit.pipeline import layout
@@ -40,6 +41,7 @@ FIREWALLS = {
     "note_first": "retina_jit.pipeline.parts:note_first",
     "release_parts": "retina_jit.pipeline.parts:release",
     "make_room": "retina_jit.pipeline.expiry:make_room",
+    "watch": "retina_jit.pipeline.watching:watch",
 }
 """Entries of the pipeline that it calls by address: WORKER field -> entry."""
 
@@ -51,7 +53,7 @@ WALKERS = ("retina_jit.ingest.pcap:walk", "retina_jit.ingest.pcapng:walk")
 AT_END = ("connection", "streaming")
 """Levels at which what is needed of a session is kept: the parser is gone when it is delivered."""
 TRANSPORTS = {"tcp": 6, "udp": 17}
-STAGES = ("packet", "connection", "protocol", "session", "end", "packet_deliver")
+STAGES = ("packet", "connection", "protocol", "session", "end", "packet_deliver", "watch", "early")
 
 
 class Program:
@@ -127,14 +129,23 @@ class Program:
         count = len(self.plan.owners)
         self.region = memory.Region(count * SUBSCRIPTION.itemsize)
         records = self.region.array(SUBSCRIPTION, count)
+        formulas = {c.slot for c in self.plan.conjuncts}
         self._texts = []
         for n, owner in enumerate(self.plan.owners):
             r, s = records[n], self.subscriptions[owner]
+            if n in self.plan.helpers:
+                # A session decides this one anew each time where it does so for its subscription.
+                r["level"] = layout.SESSION_LEVEL if s.level == "session" and n not in self.plan.watched else layout.HELPER_LEVEL
+                r["owner"], r["watched"] = owner, n in self.plan.watched
+                r["filter_services"] = self._mask(self.plan.services_of[n])
+                continue
             r["level"] = layout.CONNECTION_LEVEL if owner in self.plan.at_end else LEVELS[s.level]
             r["owner"] = owner
             r["direct"] = n in self.plan.direct
             r["tier"] = self._tier(owner)
-            r["filter_services"] = self._mask(self.plan.services_of[n])
+            # Where a formula decides, its helpers ask for the protocols.
+            r["filter_services"] = 0 if n in formulas else self._mask(self.plan.services_of[n])
+            r["early"] = n in self.plan.early
             r["type_services"] = self._mask(self._types_services(owner))
             r["must_services"] = self._mask(s.must_services)
             r["track"] = _parts(s) | (RECORD if owner in self.plan.at_end else 0)
@@ -153,6 +164,7 @@ class Program:
         self.records = records
         self._lay_out_kinds()
         self._lay_out_own()
+        self._lay_out_formulas()
         self._callbacks = [self._compiled_callback(n) if s.deliver == "jit" else None for n, s in enumerate(self.subscriptions)]
         for n, made in enumerate(self._callbacks):
             if made is not None:
@@ -256,11 +268,39 @@ class Program:
                         self._lay_out_one(self.own[numbers[key]], t)
                     self.records[n][f"kept{k}"] = numbers[key]
                     self.records[n]["owns"] |= 1 << numbers[key]
+        for k, (slot, call) in enumerate(self.plan.watchers.items(), len(numbers)):
+            if k == MOST_OWN:
+                raise SubscriptionError(f"more than {MOST_OWN} data types and predicates with state of your own in one program")
+            made = entries(call, None)
+            self._own_entries += made.values()
+            assert call.predicate.state is not None
+            self._place(self.own[k], call.predicate.state.itemsize)
+            for name, entry in made.items():
+                self.own[k][name] = entry.address
+            self.records[slot]["watch"] = k + 1
+
+    def _place(self, record: Any, size: int) -> None:
+        self.own_size = self.own_size or 8  # the first word says which have begun
+        record["offset"], record["size"] = self.own_size, -(-size // 8) * 8
+        self.own_size += int(record["size"])
+
+    def _lay_out_formulas(self) -> None:
+        """Formulas as `pipeline.formulas` reads them; then the sets of helpers, of what outlasts sessions, and of `early`."""
+        plan, words = self.plan, self.plan.words
+        self.formulas = np.zeros(len(plan.conjuncts) * (1 + 2 * words) + 3 * words, np.uint64)
+        at = 0
+        for c in sorted(plan.conjuncts, key=lambda c: c.slot):
+            self.formulas[at] = c.slot
+            _fill_set(self.formulas[at + 1 :], c.holding)
+            _fill_set(self.formulas[at + 1 + words :], c.failing)
+            at += 1 + 2 * words
+        _fill_set(self.formulas[at:], plan.helpers)
+        _fill_set(self.formulas[at + words :], plan.watched | {c.slot for c in plan.conjuncts})
+        _fill_set(self.formulas[at + 2 * words :], plan.early)
+        self.early = self.formulas[at + 2 * words :]
 
     def _lay_out_one(self, record: Any, t: type[OwnType]) -> None:
-        self.own_size = self.own_size or 8  # the first word says which have begun
-        record["offset"], record["size"] = self.own_size, t.RECORD.itemsize
-        self.own_size += t.RECORD.itemsize
+        self._place(record, t.RECORD.itemsize)
         for name in t.FUNCTIONS:
             made = compile_own(t, name)
             self._own_entries.append(made)
@@ -310,6 +350,11 @@ def _parts(s: Subscription) -> int:
     for t in s.types:
         found |= t.TRACK
     return found
+
+
+def _fill_set(words: np.ndarray[Any, Any], members: Iterable[int]) -> None:
+    for n in members:
+        words[n // 64] |= np.uint64(1 << n % 64)
 
 
 def _offsets(s: Subscription) -> list[int]:

@@ -121,6 +121,8 @@ class Worker:
             self.states.append(state)
             own[n]["state"] = state.ctypes.data if state is not None else 0
         w["subscriptions"], w["count"], w["words"] = own.ctypes.data, count, words
+        w["conjuncts"], w["conjunct_count"], w["early"] = p.formulas.ctypes.data, len(p.plan.conjuncts), p.early.ctypes.data
+        w["watching"] = bool(p.plan.watched or p.plan.early)
         w["kinds"], w["own"], w["own_size"] = p.kinds.ctypes.data, p.own.ctypes.data, p.own_size
         w["services"], w["service_count"] = p.services.ctypes.data, p.service_count
         w["watcher"] = p.watcher

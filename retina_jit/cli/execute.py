@@ -129,9 +129,9 @@ def _open_output(path: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def explain(what: str, types: str, options: Options) -> int:
+def explain(what: str, types: str, form: str, code: bool, options: Options) -> int:
     """`retina-jit explain`."""
-    from retina_jit.filters import FilterSpec, compile_filters
+    from retina_jit import explanation
 
     options.load_protocols()
     if what.endswith(".py") and Path(what).exists():
@@ -141,15 +141,13 @@ def explain(what: str, types: str, options: Options) -> int:
     else:
         names = [t for t in types.split(",") if t] or ["FiveTuple"]
         subscriptions = [named(names, what, _nothing, "each")]
-    plan = compile_filters([FilterSpec(text=s.filter, level=s.level, folder=s.folder) for s in subscriptions])
-    for n, s in enumerate(subscriptions):
-        click.echo(f"# {n}: {s.name} [{s.level}] {', '.join(t.__name__ for t in s.types)}: {s.filter or '(everything)'}")
-    click.echo(plan.explain())
+    made = explanation.explain(subscriptions, config=options.runtime_config())
     if options.files:
-        for s in subscriptions:
-            s.callback, s.deliver, s.state = _nothing, "each", None
-        result = _run(subscriptions, options)
-        click.echo(report.funnel(result))
+        with report.Progress(quiet=options.quiet) as progress:
+            made.funnel = explanation.measure(
+                subscriptions, options.files, options.runtime_config(), progress=progress.compiling, tick=progress.reading
+            )
+    click.echo({"json": made.json, "svg": made.svg}[form]() if form != "text" else made.text(sources=code), nl=False)
     return OK
 
 

@@ -107,13 +107,15 @@ def log(ctx: click.Context, types: tuple[str, ...], filter_text: str, format_: s
 @main.command()
 @click.argument("what")
 @click.option("-t", "types", default="", metavar="TYPES", help="Data types of a FILTER's subscription, joined by commas.")
+@click.option("--format", "form", type=click.Choice(["text", "json", "svg"]), default="text", help="Text, JSON or a picture.")
+@click.option("--code", is_flag=True, help="With the code that is generated for each stage (text).")
 @SOURCES
 @click.pass_context
-def explain(ctx: click.Context, what: str, types: str, **options: Any) -> None:
-    """Show how FILTER or APP is compiled: stages, tries, source; with -r also where the frames of a capture go."""
+def explain(ctx: click.Context, what: str, types: str, form: str, code: bool, **options: Any) -> None:
+    """Show what becomes of FILTER or APP, stage by stage; with -r measure what each stage lets through of a capture."""
     from retina_jit.cli import execute
 
-    ctx.exit(execute.explain(what, types, execute.Options(**options)))
+    ctx.exit(execute.explain(what, types, form, code, execute.Options(**options)))
 
 
 @main.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,22 +13,29 @@ from retina_jit import jit
 from retina_jit.errors import FilterError
 from retina_jit.filters import conditions, load
 from retina_jit.filters.halves import parts_of
+from retina_jit.filters.nopython import entries
 from retina_jit.filters.normalize import Worlds, can_be, refuse_impossible
 from retina_jit.filters.parse import parse
+from retina_jit.filters.predicates import Call, predicates
 from retina_jit.filters.resolve import Names, resolve
 from retina_jit.filters.split import (
+    EARLY,
     END,
     LEVELS,
     PACKET_DELIVER,
     STAGES,
+    WATCH,
     is_at_end,
     is_direct,
     is_session,
+    is_undecided,
+    may_still,
     refuse_unknowable,
 )
 from retina_jit.filters.staging import Context, Stage
 from retina_jit.filters.syntax import TRUE, Term, Test, leaves, show
 from retina_jit.filters.tables import Tables
+from retina_jit.filters.watching import Conjunct, Watches
 from retina_jit.parsers.protocol import Protocol, protocols
 
 
@@ -84,6 +91,21 @@ class Plan:
     at_end : frozenset of int
         Subscriptions that ask for the connection as a whole (`conn`): they fire at its end, static ones too, and need its
         TRACK. The stage "end" (tables, row, connection, track, sets) is "packet_deliver" for them.
+    calls : dict of int to (Call, Protocol)
+        Index of a zero in `data` to the user's predicate whose address belongs there, and what it is asked of.
+    helpers, watched : frozenset of int
+        Slots that no subscription fires with: of what a formula asks, and among them those of watched predicates (see
+        `filters.watching`). The stage "watch" (tables, row, sets) says which of them a packet makes true.
+    watchers : dict of int to Call
+        The user's predicate of a watched slot, where it is one of connections.
+    conjuncts : tuple of Conjunct
+        The formulas.
+    first : tuple of Term
+        What the packet stage asks, for a network card (see `filters.offload`).
+    labels : dict of int to str
+        What each helper stands for, as a filter.
+    early : frozenset of int
+        Slots that the stage "early" (like "end") may refuse before the end of a connection, for good.
     """
 
     specs: tuple[FilterSpec, ...]
@@ -100,6 +122,14 @@ class Plan:
     owners: tuple[int, ...] = ()
     per_packet: frozenset[int] = frozenset()
     at_end: frozenset[int] = frozenset()
+    calls: dict[int, tuple[Call, Protocol]] = field(default_factory=dict)
+    watchers: dict[int, Call] = field(default_factory=dict)
+    conjuncts: tuple[Conjunct, ...] = ()
+    helpers: frozenset[int] = frozenset()
+    watched: frozenset[int] = frozenset()
+    early: frozenset[int] = frozenset()
+    first: tuple[Term, ...] = ()
+    labels: dict[int, str] = field(default_factory=dict)
 
     @property
     def services(self) -> frozenset[str]:
@@ -115,6 +145,8 @@ class Plan:
         found = list(self.data)
         for index, unit in self.readers.items():
             found[index] = np.array([jit.address(unit)], np.int64)
+        for index, (call, protocol) in self.calls.items():
+            found[index] = np.array([entries(call, protocol)["call"].address], np.int64)
         return found
 
     def explain(self) -> str:
@@ -164,56 +196,74 @@ def compile_filters(
         A filter that cannot be compiled.
     """
     known = protocols() if declared is None else declared
-    names, worlds = Names(known), Worlds(known)
-    terms = []
+    names, worlds = Names(known, predicates()), Worlds(known)
+    watches = Watches(names, worlds)
+    terms, whole = [], []
     for spec in specs:
         if spec.level not in LEVELS:
             raise FilterError(f"there is no level {spec.level!r}; the levels are {', '.join(LEVELS)}")
         term = read_filter(spec.text, names, worlds, spec.folder)
+        whole.append(term)
         if not is_direct(term, spec.level, names, worlds):
             refuse_unknowable(term, spec.level, spec.text, names, worlds)
+            if spec.level != "packet":
+                term = watches.some_packet(term, spec.text)
         terms.append(term)
     direct = frozenset(n for n, spec in enumerate(specs) if is_direct(terms[n], spec.level, names, worlds))
-    whole, owners, terms, tests = tuple(terms), *_slots(specs, terms, direct, names, worlds)
+    owners, terms, tests = _slots(specs, terms, direct, names, worlds)
+    for n in range(len(terms)):
+        watches.add(n, terms[n], specs[owners[n]].text, owners, terms)
     followed = [n for n in range(len(terms)) if n not in direct]
-    asks = {n: any(is_session(leaf, worlds) for leaf in leaves(terms[n])) for n in followed}
+    firing = set(followed) - watches.helpers
+    asks = {n: any(is_undecided(leaf, worlds) for leaf in leaves(terms[n])) for n in followed}
     reads = {
-        n: any(isinstance(leaf, Test) and is_session(leaf, worlds) for leaf in leaves(terms[n]))
+        n: any(isinstance(leaf, Test) and is_undecided(leaf, worlds) for leaf in leaves(terms[n]))
         for n in followed
     }
     undecided = {
         "protocol": frozenset(n for n in followed if asks[n]),
         "session": frozenset(n for n in followed if reads[n]),
     }
-    members = {"packet": range(len(terms)), "connection": followed, **undecided}
+    members = {"packet": sorted(direct | firing), "connection": followed, **undecided}
     # Per packet everything is asked that subscriptions follow their connections for, the tests of all others being empty.
-    of_packets = {n for n in followed if specs[owners[n]].level == "packet"}
+    of_packets = {n for n in firing if specs[owners[n]].level == "packet"}
     members[PACKET_DELIVER] = sorted(of_packets) if of_packets & tests.keys() else []
-    members[END] = sorted(set(followed) - of_packets) if tests.keys() - of_packets else []
+    members[END] = sorted(firing - of_packets) if tests.keys() - of_packets else []
+    early = {n for n in tests.keys() - of_packets if may_still(tests[n], names, worlds) != TRUE}
+    members[EARLY] = sorted(firing - of_packets) if early else []
+    members[WATCH] = sorted(watches.tests())
+    packets = watches.tests()
     tables, words = Tables(), -(-len(terms) // 64)
     code = conditions.Code(tables)
     context = Context(names, worlds, tables, words, code)
     stages, units = {}, {}
-    for stage in (*STAGES, PACKET_DELIVER, END):
+    first = tuple(t for t, _ in context.wanted("packet", members["packet"], terms, direct))
+    for stage in (*STAGES, PACKET_DELIVER, WATCH, EARLY, END):
         if members[stage]:
-            asked = [tests.get(n, TRUE) for n in range(len(terms))] if stage in (PACKET_DELIVER, END) else terms
+            asked = [tests.get(n, TRUE) for n in range(len(terms))] if stage in (PACKET_DELIVER, EARLY, END) else terms
+            asked = [packets.get(n, TRUE) for n in range(len(terms))] if stage == WATCH else asked
             wanted = context.wanted(stage, members[stage], asked, direct)
             deliver = direct if stage == "packet" else members[stage]
             stages[stage] = context.stage(stage, wanted, deliver, owners, engine)
             units[stage] = load.unit(stages[stage].source, f"{stage}_stage")
-    readers = {}
+    readers, calls = {}, {}
     for unit, index in code.entries.items():
         units[f"engine.{unit.rpartition(':')[2]}"] = readers[index] = unit
-    for (protocol, field), index in code.index.items():
-        source = conditions.reader_source(protocol, known[protocol].module, known[protocol].fields[field], known[protocol].level == "connection")
-        units[f"{protocol}.{field}"] = readers[index] = load.unit(source, "read")
+    for (protocol, name), index in code.index.items():
+        if (protocol, name) in names.calls:
+            calls[index] = names.calls[(protocol, name)], known[protocol]
+            continue
+        source = conditions.reader_source(protocol, known[protocol].module, known[protocol].fields[name], known[protocol].level == "connection")
+        units[f"{protocol}.{name}"] = readers[index] = load.unit(source, "read")
     services = tuple(
         frozenset(leaf.protocol for leaf in leaves(t) if is_session(leaf, worlds)) for t in terms
     )
     meets = tuple(frozenset(s for s in worlds.sessions if can_be(t, worlds)[0] & worlds.of(s)) for t in whole)
     return Plan(
-        tuple(specs), whole, stages, units, tables.arrays(), readers, direct, services, meets, words, undecided,
+        tuple(specs), tuple(whole), stages, units, tables.arrays(), readers, direct, services, meets, words, undecided,
         tuple(owners), frozenset(owners[n] for n in of_packets & tests.keys()), frozenset(owners[n] for n in tests.keys() - of_packets),
+        calls, watches.calls(), tuple(watches.conjuncts), frozenset(watches.helpers), frozenset(watches.slots), frozenset(early), first,
+        {n: show(terms[n]) for n in sorted(watches.helpers)},
     )  # fmt: skip
 
 

@@ -98,11 +98,14 @@ class Conditions:
     helpers: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     uses_numpy: bool = False
+    row_address: str = "row_at"
     pair: str = ""
     """Text of the address of two words that readers may write; by default those behind the stage's sets."""
 
     def __post_init__(self) -> None:
-        self.pair = self.pair or f"sets + {24 * self.words}"
+        self.pair = self.pair or ("0" if self.stage == "packet" else f"sets + {24 * self.words}")
+        if self.stage == "packet":
+            self.row_address = f"rows + {layout.PACKET.itemsize} * k"
 
     def keys(self, term: Term) -> set[str]:
         """What a condition reads: fields, and runs of automata."""
@@ -152,6 +155,11 @@ class Conditions:
             f"{self.use('retina_jit.memory', 'call3')}({code}, {session}, {element}, {self.pair})"
         )
 
+    def packet_call(self, declared: Field) -> str:
+        """Text of what a predicate of packets gives, which may read all of the row."""
+        code = f"load64({self.table(self.code.add((declared.protocol, declared.name)))})"
+        return f"{self.use('retina_jit.memory', 'call3')}({code}, {self.row_address}, 0, {self.pair})"
+
     def key(self, name: bytes) -> str:
         """Text of the address of the name of a keyed value: its length, then its bytes."""
         content = len(name).to_bytes(8, "little") + name
@@ -159,6 +167,8 @@ class Conditions:
 
     def load(self, declared: Field) -> str:
         """Text of a field's value: a word, for IPv6 addresses a pair of words, for texts a span."""
+        if (declared.protocol, declared.name) in self.names.calls and self.names.protocols[declared.protocol].level == "packet":
+            return self.packet_call(declared)
         if self.names.protocols[declared.protocol].level != "packet":
             return self.session_value(declared)
         if declared.column:
@@ -250,9 +260,11 @@ class Conditions:
         arguments = self.arguments({known[k] for k in self.keys(term) if k in known})
         n = len(self.parts)
         self.parts.append("")
+        outside, self.row_address = self.row_address, "row_at"
         self.parts[n] = (
             f"@kernel\ndef part_{n}({arguments}):\n    row = ROW_AT(row_at)\n    return {self.condition(term, known)}\n"
         )
+        self.row_address = outside
         self.use("retina_jit.jit", "kernel")
         return f"part_{n}({arguments})"
 
@@ -262,6 +274,8 @@ class Conditions:
             "packet": [],
             "connection": ["sets"],
             "packet_deliver": ["sets"],
+            "watch": ["sets"],
+            "early": ["connection", "track", "sets"],
             "end": ["connection", "track", "sets"],
             "protocol": ["service", "sets"],
             "session": ["service", "session", "sets"],

@@ -24,6 +24,8 @@ PARAMETERS = {
     "connection": "tables, row_at, sets",
     "packet_deliver": "tables, row_at, sets",
     "end": "tables, row_at, connection, track, sets",
+    "watch": "tables, row_at, sets",
+    "early": "tables, row_at, connection, track, sets",
     "protocol": "tables, row_at, service, sets",
     "session": "tables, row_at, service, session, sets",
 }
@@ -46,7 +48,7 @@ class Writer(Conditions):
             index = int(key.split()[1])
             protocol, name = next((p, f) for (p, f, _), (t, _) in self.automata.items() if t == index)
         else:
-            protocol, name = key.split(".")
+            protocol, name = key.split(".", 1)
         return self.names.protocols[protocol].fields[name]
 
     def node(
@@ -112,9 +114,11 @@ class Writer(Conditions):
         n = len(self.parts)
         self.parts.append("")
         outside, self.lines = self.lines, []
+        outer, self.row_address = self.row_address, "row_at"
         self.branches(children, "    ", context, given, known)
         start = "".join(f"    {name} = 0\n" for name in effects)
         body = "\n".join(self.lines)
+        self.row_address = outer
         self.parts[n] = (
             f"@kernel\ndef part_{n}({arguments}):\n    row = ROW_AT(row_at)\n{start}{body}\n    return {', '.join(effects)}\n"
         )
@@ -135,7 +139,8 @@ class Writer(Conditions):
     def read(self, key: str, declared: Field, indent: str, known: dict[str, str]) -> None:
         """Write the line that reads what a key names."""
         if not key.startswith("automaton "):
-            name = f"{declared.protocol}_{declared.name}_"
+            called = (declared.protocol, declared.name) in self.names.calls
+            name = f"own_{self.code.add((declared.protocol, declared.name))}_" if called else f"{declared.protocol}_{declared.name}_"
             text = self.load(declared)
         else:
             table = int(key.split()[1])

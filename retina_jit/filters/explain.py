@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from retina_jit.filters.syntax import Present, Test, show
+from retina_jit.filters.syntax import Present, Term, Test, show
 from retina_jit.filters.trie import Effect, Node
 
 if TYPE_CHECKING:
@@ -39,13 +40,40 @@ def _effects(effects: set[Effect]) -> str:
     return "  → " + "; ".join(parts)
 
 
+@dataclass(frozen=True)
+class Branch:
+    """A condition of a stage, what follows where it holds, and what is asked then."""
+
+    condition: str
+    effects: tuple[tuple[str, int], ...] = ()
+    children: tuple[Branch, ...] = ()
+
+
+def tree(node: Node, condition: str = "frame") -> Branch:
+    """Return a trie as data; effects are (match | maybe | continue, slot)."""
+    effects = sorted((_WORDS[kind], number) for kind, number in node.effects)
+    return Branch(condition, tuple(effects), tuple(tree(child, show(c)) for c, child in node.children.items()))
+
+
+def table_tree(index: Index) -> Branch:
+    """Return filters that are kept as data, below what leads to them."""
+    leads: dict[str, list[Branch]] = {}
+    for term, effects in index.formulas.items():
+        made = Branch(show(term), tuple(sorted((_WORDS[kind], n) for kind, n in effects)))
+        leads.setdefault(_lead(index, term), []).append(made)
+    return Branch("frame", (), tuple(Branch(lead, (), tuple(below)) for lead, below in leads.items()))
+
+
+def _lead(index: Index, term: Term) -> str:
+    cover = index.chosen[term]
+    return "always" if cover is None else "by " + ", ".join(sorted({show_lead(leaf) for leaf in cover}))
+
+
 def draw_tables(index: Index) -> list[str]:
     """Draw filters that are kept as data: what leads to each formula, and what it does."""
     leads: dict[str, list[str]] = {}
     for term, effects in index.formulas.items():
-        cover = index.chosen[term]
-        lead = "always" if cover is None else ", ".join(sorted({show_lead(leaf) for leaf in cover}))
-        leads.setdefault(f"by {lead}" if cover is not None else lead, []).append(f"{show(term)}{_effects(effects)}")
+        leads.setdefault(_lead(index, term), []).append(f"{show(term)}{_effects(effects)}")
     lines = []
     for lead, formulas in leads.items():
         lines.append(f"{lead}: {len(formulas)}")

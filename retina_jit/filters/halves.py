@@ -15,7 +15,7 @@ from itertools import product
 from retina_jit.errors import FilterError
 from retina_jit.filters.normalize import Worlds
 from retina_jit.filters.resolve import Names
-from retina_jit.filters.split import is_at_end, is_of_packets, is_session, turned
+from retina_jit.filters.split import is_at_end, is_of_packets, is_undecided, turned
 from retina_jit.filters.syntax import (
     FALSE,
     TRUE,
@@ -103,7 +103,7 @@ class _Split:
         return not self.packets or _shape(term) == _shape(turned(term, self.names))
 
     def has_session(self, term: Term) -> bool:
-        return any(is_session(leaf, self.worlds) for leaf in leaves(term))
+        return any(is_undecided(leaf, self.worlds) for leaf in leaves(term))
 
     def parts(self, term: Term) -> list[Part]:
         if self.of_connection(term):

@@ -109,7 +109,7 @@ class Index:
         present = {leaf.protocol for term in self.formulas for leaf in leaves(term)}
         protocols = self.names.protocols
         if everything:
-            of_packets, of_sessions = self.stage in ("packet", "packet_deliver"), self.stage in ("protocol", "session")
+            of_packets, of_sessions = self.stage in ("packet", "packet_deliver", "watch"), self.stage in ("protocol", "session")
             known = [
                 p
                 for p in protocols.values()

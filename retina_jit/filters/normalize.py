@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from retina_jit.errors import FilterError
+from retina_jit.filters.predicates import WATCHED
 from retina_jit.filters.syntax import (
     FALSE,
     TRUE,
@@ -29,7 +30,7 @@ from retina_jit.filters.syntax import (
 from retina_jit.parsers.protocol import Protocol
 
 NETWORK = ("ipv4", "ipv6")
-GIVEN = frozenset({"frame", "conn"})
+GIVEN = frozenset({"frame", "conn", WATCHED})
 """Protocols that are always there."""
 
 

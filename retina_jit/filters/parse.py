@@ -77,6 +77,11 @@ def _parser() -> Any:
                 key,
             )
 
+        def call(self, children: list[Any]) -> Predicate:
+            path = children[0]
+            values = tuple(children[1]) if len(children) > 1 else ()
+            return Predicate("".join(str(path).split()), _span(path), arguments=values)
+
         def operator(self, children: list[Any]) -> Any:
             return children[0]
 

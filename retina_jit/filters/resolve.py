@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from retina_jit.errors import FilterError
+from retina_jit.errors import FilterError, PredicateError
 from retina_jit.filters import operators
 from retina_jit.filters.literals import Literals, complement, family, top, union
+from retina_jit.filters.predicates import WATCHED, Call
+from retina_jit.filters.predicates import Predicate as Own
 from retina_jit.filters.render import render_octets, render_ranges, render_texts
 from retina_jit.filters.syntax import (
     FALSE,
@@ -22,6 +24,7 @@ from retina_jit.filters.syntax import (
     Or,
     Predicate,
     Present,
+    Quoted,
     SetOf,
     Span,
     Term,
@@ -47,10 +50,17 @@ _EITHER_FAMILY = {
 
 
 class Names:
-    """All names that a filter may use, from the declared protocols."""
+    """All names that a filter may use, from the declared protocols and the user's predicates.
 
-    def __init__(self, protocols: Mapping[str, Protocol]) -> None:
-        self.protocols = protocols
+    A call of a predicate becomes a bool field of the protocol that it is asked of: `frame`, a session protocol, `conn`; or
+    of WATCHED, where it is asked of a connection packet by packet.
+    """
+
+    def __init__(self, protocols: Mapping[str, Protocol], predicates: Mapping[str, Own] | None = None) -> None:
+        self.predicates = predicates or {}
+        self.calls: dict[tuple[str, str], Call] = {}
+        watched = Protocol(WATCHED, "", "watched", (), {}, "")
+        self.protocols = {**protocols, WATCHED: watched}
         self.spelling = {name: name for name in protocols} | {
             a: p.name for p in protocols.values() for a in p.aliases
         }
@@ -59,6 +69,15 @@ class Names:
     def field(self, test: Test) -> Field:
         """Return the declaration behind a test."""
         return self.protocols[test.protocol].fields[test.field]
+
+    def enter(self, protocol: str, name: str, call: Call | None = None) -> None:
+        """Enter a bool field, that of a call, or of what else is found out packet by packet."""
+        known = self.protocols[protocol]
+        if name not in known.fields:
+            made = Field("bool", "", bits=1, name=name, protocol=protocol)
+            self.protocols[protocol] = replace(known, fields={**known.fields, name: made})
+        if call is not None:
+            self.calls[(protocol, name)] = call
 
 
 def resolve(tree: Tree | None, text: str, names: Names, folder: str = "") -> Term:
@@ -120,6 +139,10 @@ class _Resolver:
 
     def predicate(self, tree: Predicate) -> Term:
         head, _, tail = tree.path.partition(".")
+        if tree.arguments is not None or (tree.path in self.names.predicates and not tree.operator):
+            return self.call(tree)
+        if tree.path in self.names.predicates:
+            raise self.fail(f"{tree.path} is a predicate: it stands alone, or with values in parentheses", tree.path_span)
         if head == "ip" and tail in _EITHER_FAMILY and {"ipv4", "ipv6"} <= set(self.names.protocols):
             return self.either_family(tree, _EITHER_FAMILY[tail])
         known = self.names.alias.get(tree.path)
@@ -149,8 +172,42 @@ class _Resolver:
             return self.comparison(tree, pair)
         raise self.unknown_field(protocol, tail, tree.path_span)
 
+    def call(self, tree: Predicate) -> Term:
+        """A predicate of the user's own."""
+        found = self.names.predicates.get(tree.path)
+        if found is None:
+            words = list(self.names.predicates)
+            near = _near(tree.path, words) or (f"; there are {', '.join(words)}" if words else "; declare it with @predicate")
+            raise self.fail(f"there is no predicate {tree.path}{near}", tree.path_span)
+        values = tree.arguments or ()
+        try:
+            call = Call(found, found.name, found.bind(tuple(self.argument(v) for v in values)))
+        except PredicateError as error:
+            raise self.fail(str(error), tree.path_span) from None
+        home = {"packet": "frame", "session": found.protocol, "connection": WATCHED}[found.kind]
+        if home not in self.names.protocols:
+            raise self.fail(f"{found.name} is asked of {home}, which is not there", tree.path_span)
+        self.names.enter(home, call.label, call)
+        return Test(home, call.label, "range", ((1, 1),), span=tree.span, called=True)
+
+    def argument(self, value: Value) -> int | float | bool | str:
+        """A value in the parentheses of a predicate."""
+        if isinstance(value, Quoted):
+            return self.literals.octets(_TEXT, value, empty=True).decode("latin-1")
+        if isinstance(value, Word):
+            if value.text in ("true", "false"):
+                return value.text == "true"
+            for read in (lambda text: int(text, 0), float):
+                try:
+                    number: int | float = read(value.text)
+                except ValueError:
+                    continue
+                if isinstance(number, float) or -(1 << 63) <= number < 1 << 63:
+                    return number
+        raise self.fail("a predicate takes numbers, true, false and 'texts'", value.span)
+
     def unknown_protocol(self, head: str, tail: str, span: Span) -> FilterError:
-        words = list(self.names.spelling)
+        words = [*self.names.spelling, *self.names.predicates]
         if head.lower() in words:
             return self.fail(f"names are in lower case: {head.lower()}", span)
         return self.fail(f"there is no protocol {head}{_near(head, words)}", span)
@@ -319,6 +376,8 @@ class _Resolver:
             span,
         )
 
+
+_TEXT = Field("text", "", name="text")
 
 SHAPES = {
     "int": "a number",

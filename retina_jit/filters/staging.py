@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from retina_jit.filters import conditions, emit
-from retina_jit.filters.explain import draw, draw_tables
+from retina_jit.filters.explain import Branch, draw, draw_tables, table_tree, tree
 from retina_jit.filters.indexing import Index
 from retina_jit.filters.normalize import GIVEN, Worlds, gate
 from retina_jit.filters.resolve import Names, joined, merge
-from retina_jit.filters.split import END, PACKET_DELIVER, at_stage, residue, turned
+from retina_jit.filters.split import EARLY, END, PACKET_DELIVER, at_stage, may_still, residue, turned
 from retina_jit.filters.syntax import FALSE, TRUE, And, Present, Term, both, either, leaves
 from retina_jit.filters.tabled import Describer
 from retina_jit.filters.tables import Tables
@@ -32,11 +32,12 @@ class Stage:
 
     drawn: list[str]
     source: str
+    tree: Branch
 
     @property
     def columns(self) -> frozenset[str] | None:
         """Columns of the PACKET row that it reads; None if it passes rows on, and so may read any."""
-        if re.search(r"[(,] *row *[,)]", self.source):
+        if re.search(r"[(,] *row *[,)]|, (rows \+ \d+ \* k|row_at), 0, ", self.source):
             return None
         return frozenset(re.findall(r"\brow\.(\w+)", self.source))
 
@@ -58,6 +59,9 @@ class Context:
             # The later stages are asked only about subscriptions that the stage before has left open.
             term = residue(terms[n], self.worlds) if stage in ("protocol", "session") else terms[n]
             known = at_stage(term, stage, self.worlds)
+            if stage == EARLY:
+                found.append((may_still(term, self.names, self.worlds), ("sure", n)))
+                continue
             if stage == "packet" and n not in direct:
                 # A packet of either direction may belong to a connection that matches.
                 found.append((either([known.open, turned(known.open, self.names)]), ("keep", 0)))
@@ -97,7 +101,7 @@ class Context:
         )
         source = writer.source(layout)
         self.tables.put(head, index.build(layout, self.tables))
-        return Stage(draw_tables(index), source)
+        return Stage(draw_tables(index), source, table_tree(index))
 
     # --------------------------------------------------------------------------------------------------------- code
 
@@ -110,7 +114,9 @@ class Context:
             stage, self.names, self.worlds, self.tables, self.automata(roots), self.words, self.code
         )
         source = emit.write(writer, roots, numbers, owners)
-        return Stage([line for root in roots for line in draw(root)], source)
+        trees = [tree(root) for root in roots]
+        whole = trees[0] if len(trees) == 1 else Branch("frame", (), tuple(trees))
+        return Stage([line for root in roots for line in draw(root)], source, whole)
 
     def tries(self, wanted: Wanted) -> list[Node]:
         """Merge the subscriptions into tries: one, or, if they are many, one for each 64."""

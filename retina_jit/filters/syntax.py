@@ -70,7 +70,7 @@ Value = Word | Quoted | Octets | SetOf | FileOf
 
 @dataclass(frozen=True)
 class Predicate:
-    """A name alone, or name, operator and value; `key` stands behind a name in brackets."""
+    """A name alone, or name, operator and value, or a name with values in parentheses; `key` stands behind a name in brackets."""
 
     path: str
     path_span: Span
@@ -78,6 +78,7 @@ class Predicate:
     operator_span: Span | None = None
     value: Value | None = None
     key: str | None = None
+    arguments: tuple[Value, ...] | None = None
 
     @property
     def span(self) -> Span:
@@ -136,6 +137,8 @@ class Test:
         How the test prints, without the field.
     key : bytes
         Which value of a keyed field is meant (`http.headers['Host']`).
+    called : bool
+        `field` is a predicate of the user's own, with its values.
     """
 
     protocol: str
@@ -146,6 +149,7 @@ class Test:
     shown: str = attribute(default="", compare=False)
     span: Span | None = attribute(default=None, compare=False)
     key: bytes = b""
+    called: bool = attribute(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -215,6 +219,8 @@ def leaves(term: Term) -> Iterator[Present | Test]:
 
 def title(test: Test) -> str:
     """Write the name of the field that a test asks."""
+    if test.called:
+        return test.field
     key = f"['{test.key.decode(errors='backslashreplace')}']" if test.key else ""
     return f"{test.protocol}.{test.field}{key}"
 
@@ -226,7 +232,7 @@ def show(term: Term, outer: str = "") -> str:
     if isinstance(term, Present):
         return term.protocol
     if isinstance(term, Test):
-        return f"{title(term)} {term.shown}"
+        return f"{title(term)} {term.shown}".rstrip()
     if isinstance(term, Not):
         return f"not {show(term.term, 'not')}"
     word = "and" if isinstance(term, And) else "or"

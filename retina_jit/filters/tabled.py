@@ -21,6 +21,8 @@ PARAMETERS = {
     "connection": "tables, row_at, sets",
     "packet_deliver": "tables, row_at, sets",
     "end": "tables, row_at, connection, track, sets",
+    "watch": "tables, row_at, sets",
+    "early": "tables, row_at, connection, track, sets",
     "protocol": "tables, row_at, service, sets",
     "session": "tables, row_at, service, session, sets",
 }

@@ -87,6 +87,12 @@ def note_first(w, index, row):
 
 
 @leaf
+def watch(w, index, row):
+    """See `retina_jit.pipeline.watching.watch`."""
+    call3(WORKER_AT(w).watch, w, index, row)
+
+
+@leaf
 def packet_delivery(w, index, row):
     """See `retina_jit.pipeline.following.packet_delivery`."""
     call3(WORKER_AT(w).packet_delivery, w, index, row)

@@ -20,9 +20,11 @@ from retina_jit.pipeline.access import (
     segment,
     terminate,
     update_parts,
+    watch,
 )
 from retina_jit.pipeline.expiry import CLOSED, EXPIRED, note_attempt, window
 from retina_jit.pipeline.groups import GROUP_AT, group_address
+from retina_jit.pipeline.layout import HAS_WATCHES
 from retina_jit.pipeline.segments import count_dropped
 from retina_jit.state import reassembly, tcp, timers, track
 from retina_jit.state.layout import (
@@ -148,6 +150,8 @@ def packet(w, row_address):
                     add(w, ACKS_UNSEEN, 1)
         if needed & ~RECORD:
             update_parts(w, index, row_address, side)
+    if worker.watching and GROUP_AT(group_address(w, c.group)).packets & HAS_WATCHES:
+        watch(w, index, row_address)
     if c.phase == PROBING or c.phase == PARSING:
         if row.captured_len < row.payload_len:
             add(w, PAYLOAD_CUT, row.payload_len - row.captured_len)

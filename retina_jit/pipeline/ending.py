@@ -18,9 +18,10 @@ from retina_jit.pipeline.layout import CONNECTION_LEVEL
 from retina_jit.pipeline.parsing import release_parser
 from retina_jit.pipeline.segments import count_dropped, flush
 from retina_jit.pipeline.sessions import finish
-from retina_jit.pipeline.stages import end_stage, orient
+from retina_jit.pipeline.stages import end_stage, orient, settle
 from retina_jit.pipeline.streaming import drop_streams, end_streams
 from retina_jit.pipeline.waiting import drop_packets
+from retina_jit.pipeline.watching import end_watches
 from retina_jit.state import reassembly
 from retina_jit.state.layout import DROPPED, PARSING, PROBING
 from retina_jit.state.parts import ARRIVALS, ORIG_PACKETS, RECORD, RESP_PACKETS
@@ -37,6 +38,10 @@ def terminate(w, index, why):
         if c.held and (c.phase == PARSING or c.phase == PROBING):
             flush(w, index)
         finish(w, index, c.last)
+        if worker.conjunct_count:
+            load_sets(w, c.group)
+            end_watches(w, index)
+            settle(w, index)
         load_sets(w, c.group)
         if worker.end_stage:
             end_stage(w, index)

@@ -10,6 +10,7 @@ from retina_jit import memory
 from retina_jit.jit import kernel, leaf
 from retina_jit.memory import copy, load32, load64, mix, shift_right, store32, store64, trailing_zeros
 from retina_jit.pipeline.access import SUBSCRIPTION_AT, WORKER_AT, add, counter, subscription_address
+from retina_jit.pipeline.formulas import lasting_address
 from retina_jit.pipeline.layout import (
     CONNECTION_LEVEL,
     GROUP,
@@ -17,6 +18,7 @@ from retina_jit.pipeline.layout import (
     HAS_PACKETS,
     HAS_STREAMS,
     HAS_WAITING,
+    HAS_WATCHES,
     MOST_GROUPS,
     PACKET_LEVEL,
     SESSION_LEVEL,
@@ -63,6 +65,8 @@ def _describe(w, group):
             s = SUBSCRIPTION_AT(subscription_address(w, 64 * n + bit))
             g.track |= s.track
             g.owns |= s.owns
+            if s.early or (s.watched and shift_right(alive, bit) & 1):
+                g.packets |= HAS_WATCHES
             if s.owns:
                 g.packets |= HAS_OWN
             g.services |= s.type_services
@@ -120,11 +124,12 @@ def intern_sets(w):
 
 @kernel
 def keep_asking(w, services):
-    """Take out of `mine` what is not decided and does not ask for one of these session protocols."""
+    """Take out of `mine` what is not decided and does not ask for one of these session protocols, but for what packets decide."""
     worker = WORKER_AT(w)
+    lasting = lasting_address(w) if worker.conjunct_count else 0
     for n in range(worker.words):
         at = worker.mine + 8 * n
-        left = load64(at) + 0
+        left = load64(at) & ~(load64(lasting + 8 * n) if lasting else 0)
         while left:
             bit = trailing_zeros(left)
             left &= left - 1
@@ -137,13 +142,14 @@ def keep_only(w, allowed, session_level, undecided):
     """Take out of `mine` what can never be delivered any more.
 
     allowed: session protocols that this connection can still have or has had, a bit each. session_level 0: no further
-    session will come. undecided 0: whatever is not decided by now never will be.
+    session will come. undecided 0: whatever is not decided by now never will be, unless packets decide it.
     """
     worker = WORKER_AT(w)
+    lasting = lasting_address(w) if worker.conjunct_count else 0
     for n in range(worker.words):
         alive_at, matched_at = worker.mine + 8 * n, worker.mine + 8 * (worker.words + n)
         if undecided == 0:
-            store64(alive_at, 0)
+            store64(alive_at, load64(alive_at) & load64(lasting + 8 * n) if lasting else 0)
         left = load64(alive_at) | load64(matched_at)
         gone = 0
         while left:

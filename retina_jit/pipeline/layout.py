@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-PACKET_LEVEL, SESSION_LEVEL, CONNECTION_LEVEL, STATIC_LEVEL, STREAMING_LEVEL = range(5)
+PACKET_LEVEL, SESSION_LEVEL, CONNECTION_LEVEL, STATIC_LEVEL, STREAMING_LEVEL, HELPER_LEVEL = range(6)
+"""HELPER_LEVEL: a slot that nobody fires with, see `retina_jit.pipeline.formulas`."""
 EVERY_PACKETS, EVERY_BYTES, EVERY_SECONDS = range(1, 4)
-HAS_PACKETS, HAS_WAITING, HAS_STREAMS, HAS_OWN = 1, 2, 4, 8
+HAS_PACKETS, HAS_WAITING, HAS_STREAMS, HAS_OWN, HAS_WATCHES = 1, 2, 4, 8, 16
 """GROUP.packets: packets are delivered; wait for a filter to be decided; are counted for streams; are shown to data types of the
-user's own."""
+user's own; may tell something of what a filter asks."""
 RING_TIER, JIT_TIER, ROW_TIER = range(3)
 """ROW_TIER: a compiled callback of a direct packet subscription whose data types are views of the packet row."""
 MOST_TYPES = 8
@@ -26,6 +27,9 @@ SUBSCRIPTION = np.dtype(
         ("own_services", "i8"),  # connection level: those of which it keeps the first session that matches
         ("kinds", "i8"),  # connection level: kinds of items that its lists are made of, a bit each
         ("owns", "i8"),  # data types of the user's own that it reads, a bit each
+        ("watched", "i8"),  # 1: a predicate that packets decide
+        ("watch", "i8"),  # ... one of the user's own: number of its OWN + 1
+        ("early", "i8"),  # 1: the stage "early" may refuse it
         ("every", "i8"),  # streaming: EVERY_PACKETS, EVERY_BYTES or EVERY_SECONDS
         ("interval", "i8"),  # how many of them; time in ns
         ("at_end", "i8"),  # 1: a last call at the end of the connection
@@ -56,7 +60,7 @@ LISTED = np.dtype([("items", "i8"), ("count", "i8")])
 """Record of a list of sessions: packed word of its items, and how many there are."""
 
 OWN = np.dtype([("new", "i8"), ("update", "i8"), ("clear", "i8"), ("offset", "i8"), ("size", "i8")])
-"""A data type of the user's own: its functions' addresses, where its record lies in a connection's area, and its size."""
+"""A data type or a predicate of the user's own: its functions' addresses, where its record lies in a connection's area, and its size."""
 MOST_OWN = 62
 
 WAITING = np.dtype([("following", "i8"), ("size", "i8")])
@@ -117,7 +121,7 @@ GROUP = np.dtype(
         ("services", "i8"),  # session protocols to look for, a bit each
         ("kept", "i8"),  # session protocols of whose sessions something is kept until the end of the connection
         ("track", "i8"),
-        ("packets", "i8"),  # what each packet is needed for: HAS_PACKETS, HAS_WAITING, HAS_STREAMS, HAS_OWN
+        ("packets", "i8"),  # what each packet is needed for: HAS_PACKETS, ...
         ("any", "i8"),  # 1: some subscription wants it or may come to want it
         ("undecided", "i8"),  # 1: some filter is not decided yet
         ("kinds", "i8"),  # kinds of items that its lists are made of, a bit each
@@ -196,6 +200,7 @@ WORKER = np.dtype(
         ("release_parts", "i8"),
         ("make_room", "i8"),
         ("packet_delivery", "i8"),
+        ("watch", "i8"),
         ("read_mail", "i8"),
         # -- program
         ("tables", "i8"),
@@ -205,6 +210,12 @@ WORKER = np.dtype(
         ("session_stage", "i8"),
         ("end_stage", "i8"),
         ("packet_deliver_stage", "i8"),
+        ("watch_stage", "i8"),
+        ("early_stage", "i8"),
+        ("early", "i8"),  # set of slots that the stage "early" may refuse
+        ("watching", "i8"),  # 1: some packets are shown to `watch`
+        ("conjuncts", "i8"),  # see pipeline.formulas
+        ("conjunct_count", "i8"),
         ("subscriptions", "i8"),
         ("count", "i8"),
         ("words", "i8"),

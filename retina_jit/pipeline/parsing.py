@@ -11,7 +11,8 @@ from retina_jit.jit import kernel, leaf
 from retina_jit.memory import call2, fill
 from retina_jit.parsers.session.contract import LIMITED, NOT_OURS, READY, RESYNCED, STOP, TURNED
 from retina_jit.pipeline.access import WORKER_AT, add, connection_of, counter
-from retina_jit.pipeline.groups import GROUP_AT, group_address, keep_asking, keep_only, load_sets
+from retina_jit.pipeline.formulas import keep_watched
+from retina_jit.pipeline.groups import GROUP_AT, GROUP_HEAD, group_address, keep_asking, keep_only, load_sets
 from retina_jit.pipeline.layout import PARSER
 from retina_jit.pipeline.probing import PROBE_AT, SERVICE_AT, new_stream_buffer, service_address
 from retina_jit.pipeline.stages import protocol_stage, session_stage, settle, take_out_fired
@@ -125,6 +126,8 @@ def _take_back(w, index):
     c.phase = PROBING
     c.service = 0
     load_sets(w, group)
+    if WORKER_AT(w).conjunct_count:
+        keep_watched(w, group_address(w, c.group) + GROUP_HEAD)
     take_out_fired(w, index, service)
     settle(w, index)
     return rejected

@@ -16,6 +16,7 @@ from retina_jit.pipeline.access import (
     deliver,
     subscription_address,
 )
+from retina_jit.pipeline.formulas import combine, session_hits, static_hits
 from retina_jit.pipeline.groups import GROUP_AT, GROUP_HEAD, group_address, intern_sets, load_sets
 from retina_jit.pipeline.keeping import drop_stored, keep_session
 from retina_jit.pipeline.layout import HAS_WAITING, SESSION_LEVEL, STATIC_LEVEL
@@ -103,6 +104,9 @@ def settle(w, index):
     """Give the connection the group of what stands in `mine`; what waits for it is delivered, or given back."""
     worker = WORKER_AT(w)
     c = CONNECTION_AT(record_address(worker.table, index))
+    if worker.conjunct_count:
+        combine(w)
+        fire_static(w, index)
     before = group_address(w, c.group)
     old = GROUP_AT(before)
     if old.packets & HAS_WAITING:
@@ -164,6 +168,8 @@ def take_out_fired(w, index, service):
     ask_alive(w)
     if worker.protocol_stage:
         call4(worker.protocol_stage, worker.tables, orient(w, index), service, worker.sets)
+    if worker.conjunct_count:
+        static_hits(w, _matched(w))
     for n in range(worker.words):
         left = load64(_matched(w) + 8 * n) + 0
         while left:
@@ -200,6 +206,8 @@ def session_stage(w, index, service, session, ts):
     if worker.session_stage:
         call5(worker.session_stage, worker.tables, row, service, session, worker.sets)
     connection = record_address(worker.table, index)
+    if worker.conjunct_count:
+        session_hits(w, _matched(w))
     # From here on `matched` stands for those that this session may be for.
     for n in range(worker.words):
         hit = load64(_matched(w) + 8 * n)

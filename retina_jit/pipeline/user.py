@@ -28,7 +28,7 @@ def clear_area(w, index):
 
 
 @kernel
-def _own(w, number):
+def own_address(w, number):
     """Address of the n-th OWN."""
     return WORKER_AT(w).own + number * OWN_SIZE
 
@@ -42,7 +42,7 @@ def update_own(w, index, row, wanted):
     while left:
         number = trailing_zeros(left)
         left &= left - 1
-        o = OWN_AT(_own(w, number))
+        o = OWN_AT(own_address(w, number))
         begun = load64(area) + 0
         if (begun >> number) & 1 == 0:
             store64(area, begun | (1 << number))
@@ -58,7 +58,7 @@ def clear_own(w, index, sub):
     worker = WORKER_AT(w)
     left = SUBSCRIPTION_AT(sub).owns + 0
     while left:
-        o = OWN_AT(_own(w, trailing_zeros(left)))
+        o = OWN_AT(own_address(w, trailing_zeros(left)))
         left &= left - 1
         if o.clear:
             call1(o.clear, worker.own_area + index * worker.own_size + o.offset)
@@ -70,6 +70,6 @@ def project(context):
     c = CONTEXT_AT(context)
     worker = WORKER_AT(c.worker)
     index = index_of(worker.table, c.connection)
-    o = OWN_AT(_own(c.worker, load64(c.subscription + KEPT + 8 * c.position)))
+    o = OWN_AT(own_address(c.worker, load64(c.subscription + KEPT + 8 * c.position)))
     copy(c.out, worker.own_area + index * worker.own_size + o.offset, o.size)
     return 0

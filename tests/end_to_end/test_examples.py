@@ -33,7 +33,7 @@ def handshakes(capture: str) -> list[dict]:
 
 def test_every_example_is_short_and_tested() -> None:
     assert {p.name for p in EXAMPLES} == {
-        *("basic.py", "basic_file.py", "bursts.py", "count_packets.py", "log_ssh.py", "log_tls.py", "port_count.py", "protocols.py"),
+        *("basic.py", "basic_file.py", "bursts.py", "chatty.py", "count_packets.py", "log_ssh.py", "log_tls.py", "port_count.py", "protocols.py"),
         "websites.py",
     }
     for path in EXAMPLES:
@@ -118,6 +118,15 @@ def test_bursts() -> None:
     ends = {line.rpartition(" ")[0] for line in lines}
     assert len(ends) == len(EXPECTED["mixed.pcap"]["connections"])
     assert all(int(line.rpartition(" ")[2]) > 0 for line in lines)
+
+
+def test_chatty() -> None:
+    lines = run("chatty.py").splitlines()
+    found = EXPECTED["mixed.pcap"]["connections"]
+    names = [c["tls"]["sni"] for c in found if c.get("tls")]
+    assert sorted(x[6:] for x in lines if x.startswith("named ")) == sorted(n for n in names if n and n.endswith(".example.com"))
+    assert any(x.startswith("talks ") for x in lines)
+    assert any(x.startswith("asked ") for x in lines)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)

@@ -41,12 +41,9 @@ def test_stages(specs, stages, direct, services):
 @pytest.mark.parametrize(
     ("text", "level", "reason"),
     [
-        ("tcp.syn = 1", "connection", "tcp.syn is known of single packets only"),
-        ("ipv4.time_to_live > 3", "session", "ipv4.time_to_live is known of single packets only"),
-        ("vlan", "connection", "vlan is known of single packets only"),
-        ("frame.len > 3 and tls", "session", "frame.length is known of single packets only"),
         ("not ipv4 and not ipv6", "connection", ""),
-        ("icmp", "connection", "icmp is known of single packets only"),
+        ("icmp", "connection", "connections are tracked for TCP and UDP"),
+        ("icmp.type = 8 or not tcp and not udp", "session", "connections are tracked for TCP and UDP"),
         ("not tcp and not udp", "connection", "connections are tracked for TCP and UDP"),
         ("tcp", "flow", "there is no level 'flow'"),
     ],
