@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from retina_jit.filters.predicates import ACCEPT, CONTINUE, DROP, predicate
     from retina_jit.parsers.user import load_protocol
     from retina_jit.runtime import Result, Runtime, run
+    from retina_jit.strings import text
     from retina_jit.subscription import Subscription, load_subscriptions, subscribe
 
 __version__ = "0.1.0"
@@ -63,6 +64,7 @@ _HOME = {
     "retina_jit.filters.predicates": ("ACCEPT", "CONTINUE", "DROP", "predicate"),
     "retina_jit.parsers.user": ("load_protocol",),
     "retina_jit.runtime": ("Result", "Runtime", "run"),
+    "retina_jit.strings": ("text",),
     "retina_jit.subscription": ("Subscription", "load_subscriptions", "subscribe"),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
@@ -123,6 +125,7 @@ __all__ = [
     "predicate",
     "run",
     "subscribe",
+    "text",
 ]
 
 

@@ -259,14 +259,14 @@ def measure(subscriptions: Sequence[Subscription], sources: Iterable[str | os.Pa
     quiet = [Subscription(s.filter, s.types, _nothing, name=s.name, folder=s.folder, every=s.every) for s in subscriptions]
     runtime = Runtime(quiet, sources, config, **more)
     program, worker = runtime.program, runtime.worker
-    notes = np.zeros(len(ORDER), MEASURE)
-    given = np.concatenate([notes[::-1].view(np.int64), program.tables])
-    notes = given[: notes.nbytes // 8].view(MEASURE)[::-1]
+    room = len(ORDER) * MEASURE.itemsize // 8
+    given = np.concatenate([np.zeros(room, np.int64), program.tables])
+    notes: Any = given[:room].view(MEASURE)[::-1]
     for name, note in zip(ORDER, notes):
         if program.stages[name]:
             note["code"], note["words"] = program.stages[name], program.plan.words
             worker.words[f"{name}_stage"] = jit.address(f"retina_jit.pipeline.measuring:{name}")
-    worker.words["tables"] = given[len(given) - len(program.tables) :].ctypes.data
+    worker.words["tables"] = given[room:].ctypes.data
     result: Result = runtime.run()
     c = result.counters
     stages = [

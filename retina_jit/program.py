@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from retina_jit import jit, memory
+from retina_jit.compiled import compile_callback, compile_own
 from retina_jit.datatypes.base import DataType
+from retina_jit.datatypes.column import columns
 from retina_jit.datatypes.own import OwnType
 from retina_jit.datatypes.sessions import Listed, items_of, kind_of
 from retina_jit.delivery.columns import units as column_units
@@ -21,7 +23,6 @@ from retina_jit.parsers.packet.decode import NARROW
 from retina_jit.parsers.protocol import protocols
 from retina_jit.pipeline import layout
 from retina_jit.pipeline.layout import KIND, MOST_KINDS, MOST_OWN, OWN, PORT_RULE, SERVICE, SUBSCRIPTION
-from retina_jit.state.layout import PACKET
 from retina_jit.state.parts import RECORD
 from retina_jit.subscription import Subscription
 
@@ -324,10 +325,10 @@ class Program:
         """Compile a user's callback, in this process: it may be a closure, or live in a notebook cell."""
         s = self.subscriptions[n]
         if self._tier(n) == layout.ROW_TIER:
-            views = [(t.ROW_VIEW, 0) for t in s.types]
-        else:
-            views = [(t.RECORD, o) for t, o in zip(s.types, self.offsets[n], strict=True)]
-        return compile_callback(s, views)
+            return compile_callback(s, [(t.ROW_VIEW, 0) for t in s.types], [])
+        placed = list(zip(s.types, self.offsets[n], strict=True))
+        texts = [o + c.place.offset for t, o in placed for c in columns(t) if c.kind == "text" and c.place.code == "i8"]
+        return compile_callback(s, [(t.RECORD, o) for t, o in placed], texts)
 
     @property
     def needs_crypto(self) -> bool:
@@ -363,56 +364,3 @@ def _offsets(s: Subscription) -> list[int]:
         offsets.append(at)
         at += t.RECORD.itemsize
     return offsets
-
-
-def compile_own(t: type[OwnType], name: str) -> jit.Entry:
-    """Wrap a function of a data type of the user's own as an entry (state, row), or (state) for `clear`."""
-    import numba
-
-    where = f"data type {t.__name__}: {name}"
-    scope: dict[str, Any] = {"user": numba.njit(nogil=True, error_model="numpy")(t.FUNCTIONS[name])}
-    scope["state_at"], scope["packet_at"] = memory.at(t.RECORD), memory.at(PACKET)
-    if name == "clear":
-        exec("def call(state):\n    user(state_at(state))\n    return 0", scope)  # noqa: S102
-    else:
-        exec("def call(state, row):\n    user(state_at(state), packet_at(row))\n    return 0", scope)  # noqa: S102
-    try:
-        return jit.adopt(jit.Kernel(scope["call"], role="entry"), where)
-    except KeyError as fault:
-        known = f"the state has {', '.join(t.STATE.names or ())}, a packet {', '.join(PACKET.names or ())}"
-        raise SubscriptionError(f"{where} asks for {fault}; {known}") from fault
-    except numba.core.errors.NumbaError as fault:
-        raise SubscriptionError(f"{where} does not compile in nopython mode:\n{fault}") from fault
-
-
-def _adopt(s: Subscription, body: str, scope: dict[str, Any]) -> jit.Entry:
-    exec(f"def callback(place, state):\n{body}", scope)  # noqa: S102
-    return jit.adopt(jit.Kernel(scope["callback"], role="entry"), f"callback {s.name}")
-
-
-def compile_callback(s: Subscription, views: Sequence[tuple[Any, int]]) -> jit.Entry:
-    """Wrap a user's function as an entry `callback(place, state)`; `views`: dtype and offset from `place` of each parameter."""
-    import numba
-
-    scope: dict[str, Any] = {"user": numba.njit(nogil=True, error_model="numpy")(s.callback)}
-    arguments = []
-    for n, (dtype, offset) in enumerate(views):
-        scope[f"at{n}"] = memory.at(dtype)
-        arguments.append(f"at{n}(place + {offset})")
-    if s.state is not None:
-        scope["state_at"] = memory.at(s.state.dtype)
-        arguments.append("state_at(state)")
-    call = f"user({', '.join(arguments)})"
-    try:
-        if s.level == "streaming":
-            # False: no more of this connection. One that gives nothing goes on, as in Python.
-            made = _adopt(s, f"    return 0 if {call} else 1", scope)
-            results = {str(signature.return_type) for signature in scope["user"].nopython_signatures}
-            if results != {"none"}:
-                return made
-        return _adopt(s, f"    {call}\n    return 0", scope)
-    except KeyError as fault:
-        known = ", ".join(sorted({n for t in s.types for n in t.RECORD.names or ()} | set(s.state.dtype.names or () if s.state is not None else ())))
-        raise SubscriptionError(f"subscription {s.name!r}: the callback asks a record for {fault}; there are: {known}") from fault
-    except numba.core.errors.NumbaError as fault:
-        raise SubscriptionError(f"subscription {s.name!r}: the callback does not compile in nopython mode:\n{fault}") from fault

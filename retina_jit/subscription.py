@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from retina_jit.datatypes.base import DataType, data_types
-from retina_jit.datatypes.sessions import Listed, items_of, list_of, optional
+from retina_jit.datatypes.sessions import items_of, list_of, optional
 from retina_jit.errors import SubscriptionError
 
 TIERS = ("each", "batch", "jit", "sink")
@@ -140,9 +140,6 @@ class Subscription:
             raise SubscriptionError(f"{where}: deliver={self.deliver!r} is none of {', '.join(TIERS)}")
         if packet and self.every is not None:
             raise SubscriptionError(f"{where}: {packet[0]} is delivered for each packet; every_... is for what a connection amounts to so far")
-        lists = [t.__name__ for t in self.types if issubclass(t, Listed)]
-        if lists and self.deliver == "sink":
-            raise SubscriptionError(f"{where}: {lists[0]} is for callbacks; log the session's own type, one line each")
         if self.state is not None and self.deliver != "jit":
             raise SubscriptionError(f"{where}: state= belongs to deliver='jit'; a Python callback keeps state as it likes")
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+import numpy as np
+
 from retina_jit import jit
 from retina_jit.datatypes.base import DataType, snake
 from retina_jit.datatypes.column import Column, columns
-from retina_jit.errors import ProtocolError
+from retina_jit.datatypes.sessions import Listed, items_of, kind_of
+from retina_jit.errors import ConfigError, ProtocolError
 from retina_jit.formats import program
 from retina_jit.formats.program import ENCODINGS, Pool, Quote, laid_out
+from retina_jit.pipeline.layout import ITEM
 
+assert ITEM.itemsize == program.ITEM_HEAD
 _LISTS = {"texts": program.TEXTS, "numbers": program.NUMBERS, "names": program.NAME_LIST}
 
 
@@ -23,7 +28,8 @@ def quoted(text: str) -> bytes:
 def custom_units(types: Sequence[type]) -> list[str]:
     """Return the entries that write custom columns."""
     units: list[str] = []
-    for t in types:
+    items = [item for t in types if issubclass(t, Listed) for item in items_of(t)]
+    for t in [*types, *items]:
         for c in columns(t):
             if c.kind == "custom" and c.shown:
                 units.append(c.options["write"])
@@ -35,6 +41,26 @@ def custom_units(types: Sequence[type]) -> list[str]:
 def plain(text: str) -> bytes:
     """Return text as it stands in a table."""
     return text.encode()
+
+
+def key_of(t: type[DataType]) -> str:
+    """Return the key of a data type in a line: "tls_handshake", of `list[TlsHandshake]` "tls_handshakes"."""
+    if issubclass(t, Listed) and t.ITEMS:
+        return snake(t.ITEMS[0].__name__) + ("" if t.OPTIONAL else "s")
+    return snake(t.__name__)
+
+
+def refuse_lists(types: Sequence[type], form: str) -> None:
+    """Check that there are no lists of sessions, which a table has no place for.
+
+    Raises
+    ------
+    ConfigError
+        There is one.
+    """
+    for t in types:
+        if issubclass(t, Listed):
+            raise ConfigError(f"{t.__name__} has no place in {form}: log the session's own type, one line each, or use -T jsonl")
 
 
 class Steps:
@@ -118,8 +144,11 @@ class JsonProgram(Steps):
         """Return address and number of the steps for an event whose records stand at `offsets`."""
         self._before += b"{"
         for n, (t, offset) in enumerate(zip(types, offsets, strict=True)):
-            self._before += b"," * bool(n) + quoted(snake(t.__name__)) + b":"
-            self._object(t, offset)
+            self._before += b"," * bool(n) + quoted(key_of(t)) + b":"
+            if issubclass(t, Listed):
+                self._sessions(t, offset)
+            else:
+                self._object(t, offset)
         self._before += b"}\n"
         self._end()
         return self.laid_out()
@@ -129,6 +158,21 @@ class JsonProgram(Steps):
         self._object(view, 0)
         self._end()
         return self.laid_out()
+
+    def _sessions(self, t: type[Listed], base: int) -> None:
+        """A list of sessions, or one of them or null; those of a SessionList stand behind their data type's name."""
+        items = items_of(t)
+        table = np.zeros((1 + max(map(kind_of, items)), 2), np.int64)
+        for item in items:
+            made = JsonProgram(self._pool)
+            if not t.ITEMS:
+                made._before = b"{" + quoted(snake(item.__name__)) + b":"
+            made._object(item, 0)
+            made._before += b"}" * (not t.ITEMS)
+            made._end()
+            table[kind_of(item)] = made.laid_out()
+        op = {"code": program.SESSIONS, "offset": base, "a": self._pool.array(table), "b": int(t.OPTIONAL)}
+        self._ops.append(op | self._key())
 
     def _object(self, view: type, base: int) -> None:
         self._before += b"{"

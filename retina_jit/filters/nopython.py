@@ -16,30 +16,9 @@ from retina_jit.errors import PredicateError
 from retina_jit.filters.predicates import Call, Predicate
 from retina_jit.parsers.protocol import Protocol
 from retina_jit.state.layout import PACKET
+from retina_jit.strings import text_at
 
 TEXTS = ("text", "bytes")
-
-
-def _build_text_at() -> Any:
-    from numba import types
-    from numba.core import cgutils
-
-    def text_at(typing_context, address, length):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            made = cgutils.create_struct_proxy(types.unicode_type)(context, builder)
-            made.data = builder.inttoptr(args[0], cgutils.voidptr_t)
-            made.length = args[1]
-            made.kind, made.is_ascii, made.hash = (made.kind.type(1), made.is_ascii.type(0), made.hash.type(-1))
-            made.meminfo, made.parent = cgutils.get_null_value(made.meminfo.type), cgutils.get_null_value(made.parent.type)
-            return made._getvalue()
-
-        return types.unicode_type(types.int64, types.int64), codegen
-
-    return text_at
-
-
-text_at = jit.make_raw(_build_text_at, "text_at")
-"""text_at(address, length): bytes in place as a str, a character per byte. It lives as long as the bytes do."""
 
 
 def entries(call: Call, protocol: Protocol | None) -> dict[str, jit.Entry]:

@@ -15,6 +15,7 @@ from retina_jit.formats.program import (
     CUSTOM,
     FIXED,
     FLAG,
+    ITEM_HEAD,
     NAME,
     NAMES,
     NUMBER,
@@ -22,6 +23,7 @@ from retina_jit.formats.program import (
     OBJECTS,
     OP,
     SECONDS,
+    SESSIONS,
     SIGNED,
     TEXT,
     TEXTS,
@@ -168,6 +170,36 @@ def put_objects(out, limit, place, count, op, event, run):
 
 
 @kernel
+def _sessions(out, limit, place, length, op, run):
+    """Write kept sessions, each by the program of its kind; packed words count from its own head."""
+    o = OP_AT(op)
+    if o.b and length == 0:
+        store32(out, 0x6C6C756E)  # null
+        return out + 4
+    if not o.b:
+        store8(out, 91)
+        out += 1
+    at = 0
+    while at + ITEM_HEAD <= length:
+        item = place + at
+        size = load32(item)
+        if size < ITEM_HEAD or at + size > length:
+            break
+        if at:
+            store8(out, 44)
+            out += 1
+        of_kind = o.a + 16 * load32(item + 4)
+        out = call7(run, load64(of_kind), load64(of_kind + 8), item + ITEM_HEAD, item, out, limit, run)
+        if out == 0 or limit - out < ROOM:
+            return 0
+        at += size
+    if not o.b:
+        store8(out, 93)
+        out += 1
+    return out
+
+
+@kernel
 def _variable(out, limit, event, word, op, run):
     """Write what a packed word points to; one that points out of its event is taken as empty."""
     o = OP_AT(op)
@@ -181,6 +213,8 @@ def _variable(out, limit, event, word, op, run):
     if code == BYTES:
         start = min(o.a, length)
         return put_hex(out, limit, place + start, max(min(o.b, length) - start, 0))
+    if code == SESSIONS:
+        return _sessions(out, limit, place, length, op, run)
     if code == OBJECTS:
         return put_objects(out, limit, place, length // (o.b & 0xFFFFFFFF), op, event, run)
     return _list(out, limit, place, length, op)

@@ -37,9 +37,12 @@ LITERAL, OBJECT, NUMBER, SIGNED, SECONDS, FLAG, NAME, ADDRESS, FIXED, CUSTOM, AR
 """OBJECT b: how many cells its columns take in a table. SECONDS a: offset of the beginning, -1: none. FLAG a: bits. NAME a: NAMES. ADDRESS a, b: offsets of the low half and of
 the version. FIXED a: width. CUSTOM a: entry. ARRAY a: program, b: steps << 32 | size of an item, c: offset << 8 | width of
 the count."""
-TEXT, BYTES, TEXTS, NUMBERS, NAME_LIST, OBJECTS = range(16, 22)
+TEXT, BYTES, TEXTS, NUMBERS, NAME_LIST, OBJECTS, SESSIONS = range(16, 23)
 """BYTES a, b: first position and the one behind the last. TEXTS a: bytes of a length. NUMBERS a: 1 big endian. NAME_LIST
-a: the same, b: NAMES. OBJECTS a, b as ARRAY."""
+a: the same, b: NAMES. OBJECTS a, b as ARRAY. SESSIONS a: address of (program, steps) per kind, b: 1: at most one, no list."""
+
+ITEM_HEAD = 16
+"""Before the record of a kept session: its size, this head included, and its kind, four bytes each; capture time."""
 
 ENCODINGS = ("utf-8", "latin-1", "utf-8 or hex")
 """By number, see `retina_jit.formats.json`."""

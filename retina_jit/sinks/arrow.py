@@ -10,6 +10,7 @@ import numpy as np
 
 from retina_jit import jit
 from retina_jit.datatypes.base import DataType, snake
+from retina_jit.datatypes.programs import refuse_lists
 from retina_jit.delivery.arrow import pyarrow, to_arrow
 from retina_jit.delivery.columns import Columns, units
 from retina_jit.errors import ConfigError
@@ -36,6 +37,7 @@ class ArrowStream:
 
     def units(self, types: Sequence[type[DataType]]) -> list[str]:
         """Return the entries that a subscription to `types` needs."""
+        refuse_lists(types, "a table")
         return [SCAN, *[u for t in types for u in units(t)]]
 
     def open(self, mine: Mapping[int, Layout], count: int) -> None:

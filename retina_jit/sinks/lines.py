@@ -9,7 +9,7 @@ import numpy as np
 
 from retina_jit import jit
 from retina_jit.datatypes.base import DataType
-from retina_jit.datatypes.programs import CellProgram, JsonProgram, custom_units
+from retina_jit.datatypes.programs import CellProgram, JsonProgram, custom_units, refuse_lists
 from retina_jit.errors import ConfigError
 from retina_jit.formats.program import Pool, table_of
 from retina_jit.sinks.base import Layout
@@ -121,6 +121,7 @@ class Csv(Lines):
 
     def units(self, types: Sequence[type[DataType]]) -> list[str]:
         """Return the entries that a subscription to `types` needs."""
+        refuse_lists(types, "csv")
         return [*super().units(types), self.PUT_CELL]
 
     def open(self, mine: Mapping[int, Layout], count: int) -> None:

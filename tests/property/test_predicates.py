@@ -23,7 +23,7 @@ from retina_jit.errors import FilterError
 from retina_jit.filters import FilterSpec, compile_filters
 from retina_jit.filters.interpret import evaluate
 from retina_jit.filters.predicates import ACCEPT, CONTINUE, DROP, forget_predicates, predicate, predicates
-from retina_jit.subscription import Subscription
+from retina_jit.subscription import Every, Subscription
 
 NAMES = (b"a.example", b"b.example", b"www.example")
 
@@ -148,7 +148,8 @@ def traffic(seed: int) -> list[Flow]:
                 data += bytes(rng.choice((40, 300)))  # behind the message: nobody's
             talk.datagram(side, data, checksum=0)
             flow.packets.append((talk.frames[-1], side))
-        flow.sessions += [(len(flow.packets), {"query_domain": name, "id": ident}) for ident, name in sorted(asked)]
+        # What nobody has answered is complete when the connection ends.
+        flow.sessions += [(len(flow.packets) + 1, {"query_domain": name, "id": ident}) for ident, name in sorted(asked)]
         flows.append(flow)
     return flows
 
@@ -173,14 +174,14 @@ def text(rng: random.Random, conn: bool, depth: int = 0) -> str:
     return "(" + rng.choice((" and ", " or ")).join(text(rng, conn, depth + 1) for _ in range(2)) + ")"
 
 
-LEVELS = {"packet": ZcFrame, "session": DnsTransaction, "connection": ConnRecord, "static": FiveTuple}
+LEVELS = ("packet", "session", "connection", "static", "streaming")
 
 
 def programs(seed: int, count: int) -> list[tuple[str, str]]:
     """(level, filter) pairs that are not refused, and that watch something or ask for the end."""
     rng, found = random.Random(seed), []
     while len(found) < count:
-        level = rng.choice(list(LEVELS))
+        level = rng.choice(LEVELS)
         made = text(rng, conn=level in ("connection", "static"))
         try:
             plan = compile_filters([FilterSpec(made, level)])
@@ -203,7 +204,12 @@ def wanted(flow: Flow, level: str, term: Any) -> list[int]:
     if level == "packet":
         return [p for p in range(count) if any(holds([p], count, s, True) for s in every)]
     if level == "session":
-        return [k for k, (until, s) in enumerate(flow.sessions) if holds(range(until), until, s, False)]
+        return [k for k, (until, s) in enumerate(flow.sessions) if holds(range(min(until, count)), min(until, count), s, False)]
+    if level == "streaming":
+        for k in range(1, count + 1):
+            if any(holds(range(k), k, s, False) for s in [None, *(s for until, s in flow.sessions if until <= k)]):
+                return list(range(k, count + 1))
+        return []
     return [0] * any(holds(range(count), count, s, True) for s in every)
 
 
@@ -218,6 +224,8 @@ def test_programs_equal_their_twin(seed, count):
             subscriptions.append(Subscription(filter_, (ZcFrame, FiveTuple), lambda z, t, n=n: got[n][t.orig_port].append(z.ts)))
         elif level == "session":
             subscriptions.append(Subscription(filter_, (DnsTransaction, FiveTuple), lambda d, t, n=n: got[n][t.orig_port].append(d.transaction_id)))
+        elif level == "streaming":
+            subscriptions.append(Subscription(filter_, (FiveTuple,), lambda t, n=n: got[n][t.orig_port].append(0), every=Every("packets", 1)))
         else:
             types = (FiveTuple,) if level == "static" else (ConnRecord, FiveTuple)
             subscriptions.append(Subscription(filter_, types, lambda *a, n=n: got[n][a[-1].orig_port].append(0)))
@@ -237,7 +245,7 @@ def test_programs_equal_their_twin(seed, count):
             elif level == "session":
                 seen, want = sorted(got[n][flow.port]), sorted(_ident(flow, k) for k in want)
             else:
-                seen = got[n][flow.port]
+                seen, want = got[n][flow.port], [0] * len(want)
             assert sorted(seen) == sorted(want), (level, filter_, flow.port, [(f.length, side) for f, side in flow.packets])
             events += len(want)
             some += bool(want)

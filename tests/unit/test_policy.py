@@ -34,7 +34,7 @@ def imports(path: Path) -> set[str]:
 
 # ------------------------------------------------------------------------------------------------------------ layers
 
-BASE = {"errors", "foreign", "stamp", "jit", "memory", "status", "stats"}
+BASE = {"errors", "foreign", "stamp", "jit", "memory", "status", "stats", "strings"}
 LAYERS: dict[str, set[str]] = {
     # what a folder (or module) may import beside itself; a packet's path goes downwards
     "errors": set(),
@@ -44,6 +44,8 @@ LAYERS: dict[str, set[str]] = {
     "stamp": {"errors", "foreign"},
     "jit": {"errors", "foreign", "stamp"},
     "memory": {"jit"},
+    "strings": {"jit", "memory"},
+    "compiled": BASE | {"datatypes", "state", "subscription"},
     "state": BASE,
     "parsers": BASE | {"state", "delivery", "formats"},  # delivery: only the format of an event, see below
     "formats": BASE | {"delivery"},
@@ -93,8 +95,8 @@ def test_numba_is_imported_within_functions_only():
 
 # -------------------------------------------------------------------------------------------------------- raw memory
 
-POINTERS = {"memory.py", "parsers/wire.py", "ingest/guard.py"}
-"""guard.py touches the last page of a mapped file, no packet."""
+POINTERS = {"memory.py", "parsers/wire.py", "ingest/guard.py", "strings.py"}
+"""guard.py touches the last page of a mapped file, no packet; strings.py shows the user bytes in place as a str."""
 
 OWN_MEMORY = {
     "parsers/connection/conn.py",

@@ -11,6 +11,7 @@ import pytest
 from support.running import SAMPLES, check, collect, config, run_content, run_frames, runtime, to
 from traffic import Frame, TcpConversation, UdpExchange, merge
 
+from retina_jit import text
 from retina_jit.datatypes import ConnRecord, CoreId, FilterStr, FiveTuple, Payload, TlsHandshake, ZcFrame
 from retina_jit.errors import CallbackError, ConfigError, SubscriptionError
 from retina_jit.runtime import user_traceback
@@ -290,3 +291,29 @@ def test_long_event_waits_for_room():
     subscription, rows = collect("ZcFrame")
     check(run_frames([subscription], frames, ring=2048))
     assert [len(r) for r in rows] == [len(f.data) for f in frames]
+
+
+def test_compiled_callbacks_read_texts():
+    """Also at the end of connections, where the session was kept."""
+
+    def names(tls, total):
+        name = text(tls.sni)
+        total.n += 1
+        if name.endswith(".example.com") and "shop" not in name:
+            total.com += 1
+        if text(tls.ja4)[:2] == "t1" or name == "nobody":
+            total.tcp += 1
+        total.letters += len(name)
+
+    kind = [("n", "i8"), ("com", "i8"), ("tcp", "i8"), ("letters", "i8")]
+    seen: list[tuple[str, str]] = []
+    plain = Subscription("tls", (TlsHandshake,), lambda t: seen.append((t.sni or "", t.ja4 or "")), name="plain")
+    at_once = Subscription("tls", (TlsHandshake,), names, "jit", np.zeros(1, kind), name="names")
+    at_end = Subscription("tls", (TlsHandshake, ConnRecord), lambda tls, record, total: names_compiled(tls, total), "jit", np.zeros(1, kind), name="ends")
+    import numba
+
+    names_compiled = numba.njit(names)
+    runtime([plain, at_once, at_end], [TLS]).run()
+    want = (len(seen), sum(s.endswith(".example.com") and "shop" not in s for s, _ in seen), sum(j[:2] == "t1" for _, j in seen), sum(len(s) for s, _ in seen))
+    assert 0 < want[1] <= want[0] and 0 < want[2]
+    assert tuple(at_once.result) == want == tuple(at_end.result)

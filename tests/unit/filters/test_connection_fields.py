@@ -76,6 +76,30 @@ def test_what_fires_before_the_end_cannot_ask(level):
         compile_filters([FilterSpec("tls and conn.bytes > 5", level)])
 
 
+def test_what_can_match_no_more_is_not_followed():
+    """Same events, fewer packets kept: what only grows is watched while the connection lives."""
+    long, short = TcpConversation(("192.0.2.1", 40000), ("198.51.100.20", 80)), TcpConversation(("192.0.2.2", 40001), ("198.51.100.20", 80))
+    for talk, count in ((long, 40), (short, 1)):
+        talk.open()
+        for _ in range(count):
+            talk.to_server(b"x" * 100)
+        talk.close(by=SERVER)
+    total = {n: len(t.frames) for n, t in enumerate((long, short))}
+    assert total[1] < 20 < total[0]
+    texts = {"conn.packets <= 20": [1], "not conn.orig_bytes > 3000": [1], "conn.bytes in 1..3000 or conn.packets = 5": [1], "conn.packets > 20": [0],
+             "conn.resp_packets < 1000 and tcp.port = 80": [0, 1], "conn.packets <= 20 or conn.history contains 'z'": [1]}  # fmt: skip
+    unwanted = {}
+    for text, want in texts.items():
+        s, found = collect("ConnRecord", text)
+        result = run_frames([s], [*long.frames, *short.frames])
+        assert _ports(found) == want, text
+        unwanted[text] = result.counters["unwanted"]
+    assert unwanted["conn.packets <= 20"] == total[0] - 21
+    assert unwanted["not conn.orig_bytes > 3000"] > 5 < unwanted["conn.bytes in 1..3000 or conn.packets = 5"]
+    # What becomes true stays wanted, and so does what something else may still decide.
+    assert not any(unwanted[t] for t in list(texts)[3:])
+
+
 def test_conn_alone_says_nothing():
     with pytest.raises(FilterError, match="a field follows"):
         compile_filters([FilterSpec("conn", "connection")])
