@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from retina_jit import jit
@@ -257,8 +258,9 @@ def measure(subscriptions: Sequence[Subscription], sources: Iterable[str | os.Pa
     from retina_jit.pipeline.measuring import MEASURE, ORDER
 
     quiet = [Subscription(s.filter, s.types, _nothing, name=s.name, folder=s.folder, every=s.every) for s in subscriptions]
-    runtime = Runtime(quiet, sources, config, **more)
-    program, worker = runtime.program, runtime.worker
+    # One worker sees everything, so its stages' numbers are the program's.
+    runtime = Runtime(quiet, sources, msgspec.structs.replace(config, workers=1), **more)
+    program, worker = runtime.program, runtime.workers[0]
     room = len(ORDER) * MEASURE.itemsize // 8
     given = np.concatenate([np.zeros(room, np.int64), program.tables])
     notes: Any = given[:room].view(MEASURE)[::-1]
