@@ -159,7 +159,8 @@ class Explanation:
     def _formula(self, conjunct: Any) -> str:
         says = self.plan.labels
         parts = [says[n] for n in sorted(conjunct.holding)] + [f"not {says[n]}" for n in sorted(conjunct.failing)]
-        return f"{self._actions[conjunct.slot]} if {' and '.join(parts) or 'anything'}"
+        later = "; then ask at its end" if self.plan.owners[conjunct.slot] in self.plan.at_end else ""
+        return f"{self._actions[conjunct.slot]} if {' and '.join(parts) or 'anything'}{later}"
 
     def _drawn(self, stage: str) -> Iterator[str]:
         def below(branch: Branch, indent: str) -> Iterator[str]:

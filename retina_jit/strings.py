@@ -41,6 +41,13 @@ def _build_text() -> Any:
     from numba import types
 
     def text(typing_context, field):  # type: ignore[no-untyped-def]
+        if isinstance(field, types.CharSeq):  # kept in the record itself
+
+            def copied(context, builder, signature, args):  # type: ignore[no-untyped-def]
+                return context.compile_internal(builder, lambda s: str(s), signature, args)
+
+            return types.unicode_type(field), copied
+
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             (word,) = args
             return _borrowed(context, builder, builder.lshr(word, word.type(16)), builder.and_(word, word.type(MOST)))

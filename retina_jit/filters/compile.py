@@ -33,7 +33,7 @@ from retina_jit.filters.split import (
     refuse_unknowable,
 )
 from retina_jit.filters.staging import Context, Stage
-from retina_jit.filters.syntax import TRUE, Term, Test, leaves, show
+from retina_jit.filters.syntax import TRUE, Present, Term, Test, both, either, leaves, show
 from retina_jit.filters.tables import Tables
 from retina_jit.filters.watching import Conjunct, Watches
 from retina_jit.parsers.protocol import Protocol, protocols
@@ -237,7 +237,10 @@ def compile_filters(
     code = conditions.Code(tables)
     context = Context(names, worlds, tables, words, code)
     stages, units = {}, {}
-    first = tuple(t for t, _ in context.wanted("packet", members["packet"], terms, direct))
+    # A connection is TCP or UDP, whatever else it has to be.
+    tracked = either([Present("tcp"), Present("udp")])
+    asked_first = context.wanted("packet", members["packet"], terms, direct)
+    first = tuple(both([tracked, t]) if effect[0] == "keep" else t for t, effect in asked_first)
     for stage in (*STAGES, PACKET_DELIVER, WATCH, EARLY, END):
         if members[stage]:
             asked = [tests.get(n, TRUE) for n in range(len(terms))] if stage in (PACKET_DELIVER, EARLY, END) else terms

@@ -173,7 +173,10 @@ def _explain(text: str, at: int, allowed: set[str], ended: bool) -> FilterError:
         return FilterError(f"this string has no closing {word}", text, start, len(text))
     if not ended and word == "|" and wants_value:
         return FilterError("bytes are written as pairs of hex digits between bars: |48 54|", text, start, end)
-    if wants_value and "RBRACE" in allowed and not wants_name:
+    if wants_value and "RPAR" in allowed and ended:
+        reason = "a parenthesis is not closed"
+        start, end = _open_parenthesis(text)
+    elif wants_value and "RBRACE" in allowed and not wants_name:
         reason = "this set has no closing }" if ended else "a set holds values, separated by commas"
     elif wants_value:
         reason = (

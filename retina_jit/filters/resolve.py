@@ -202,8 +202,9 @@ class _Resolver:
                     number: int | float = read(value.text)
                 except ValueError:
                     continue
-                if isinstance(number, float) or -(1 << 63) <= number < 1 << 63:
-                    return number
+                if isinstance(number, int) and not -(1 << 63) <= number < 1 << 63:
+                    break
+                return number
         raise self.fail("a predicate takes numbers, true, false and 'texts'", value.span)
 
     def unknown_protocol(self, head: str, tail: str, span: Span) -> FilterError:

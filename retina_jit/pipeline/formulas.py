@@ -65,8 +65,11 @@ def combine(w):
     worker = WORKER_AT(w)
     words = worker.words + 0
     alive, matched = worker.mine + 0, worker.mine + 8 * words
-    needed = worker.getting + 0
+    # A helper is followed as long as it may decide something; what holds is remembered while any formula names it, for a
+    # conjunct that has failed because of it must not come back.
+    needed, named = worker.getting + 0, worker.got + 0
     fill(needed, 0, 8 * words)
+    fill(named, 0, 8 * words)
     n, count = 0, worker.conjunct_count + 0
     while n < count:
         slot = load64(_conjunct(w, n))
@@ -78,9 +81,11 @@ def combine(w):
             if best == OPEN:
                 for k in range(first, n):
                     at = _conjunct(w, k)
-                    if _judge(w, at, alive, matched) != FAILS:
-                        for m in range(words):
-                            both = load64(at + 8 + 8 * m) | load64(at + 8 + 8 * (words + m))
+                    may = _judge(w, at, alive, matched) != FAILS
+                    for m in range(words):
+                        both = load64(at + 8 + 8 * m) | load64(at + 8 + 8 * (words + m))
+                        store64(named + 8 * m, load64(named + 8 * m) | both)
+                        if may:
                             store64(needed + 8 * m, load64(needed + 8 * m) | both)
             else:
                 _put(alive, slot, 0)
@@ -88,9 +93,9 @@ def combine(w):
                     _put(matched, slot, 1)
     helpers = helpers_address(w)
     for m in range(words):
-        gone = load64(helpers + 8 * m) & ~load64(needed + 8 * m)
-        store64(alive + 8 * m, load64(alive + 8 * m) & ~gone)
-        store64(matched + 8 * m, load64(matched + 8 * m) & ~gone)
+        own = load64(helpers + 8 * m)
+        store64(alive + 8 * m, load64(alive + 8 * m) & ~(own & ~load64(needed + 8 * m)))
+        store64(matched + 8 * m, load64(matched + 8 * m) & ~(own & ~load64(named + 8 * m)))
 
 
 @kernel

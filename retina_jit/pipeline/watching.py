@@ -14,7 +14,6 @@ from retina_jit.memory import (
     copy,
     fill,
     load64,
-    shift_right,
     store64,
     trailing_zeros,
 )
