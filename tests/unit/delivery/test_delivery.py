@@ -12,7 +12,7 @@ from support.running import SAMPLES, check, collect, config, run_content, run_fr
 from traffic import Frame, TcpConversation, UdpExchange, merge
 
 from retina_jit import text
-from retina_jit.datatypes import ConnRecord, CoreId, FilterStr, FiveTuple, Payload, TlsHandshake, ZcFrame
+from retina_jit.datatypes import ConnRecord, CoreId, FilterStr, FiveTuple, TlsHandshake, ZcFrame
 from retina_jit.errors import CallbackError, ConfigError, SubscriptionError
 from retina_jit.runtime import user_traceback
 from retina_jit.subscription import Subscription
@@ -278,11 +278,18 @@ def test_filter_text_and_worker_number():
 def test_types_that_never_go_together_are_refused():
     with pytest.raises(SubscriptionError, match="same data type twice"):
         to("FiveTuple,FiveTuple", "", print)
-    with pytest.raises(SubscriptionError):
+    with pytest.raises(SubscriptionError, match="asks for no data type"):
         Subscription("", (), print, name="nothing").check()
     with pytest.raises(SubscriptionError, match="deliver='often'"):
         to("ZcFrame", "", print, "often")
-    assert issubclass(Payload, object) and issubclass(TlsHandshake, object)
+    with pytest.raises(SubscriptionError, match="one packet data type at most, not ZcFrame and Payload"):
+        to("ZcFrame,Payload", "", print)
+    with pytest.raises(SubscriptionError, match="ZcFrame is delivered for each packet, TlsHandshake later; take two subscriptions"):
+        to("ZcFrame,TlsHandshake", "", print)
+    with pytest.raises(SubscriptionError, match="state= belongs to deliver='jit'"):
+        Subscription("", (ZcFrame,), print, state=np.zeros(1, [("n", "i8")])).check()
+    with pytest.raises(SubscriptionError, match=r"more than|at most 8"):
+        Subscription("", (FiveTuple,) * 9, print).check()
 
 
 def test_long_event_waits_for_room():
