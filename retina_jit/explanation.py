@@ -184,7 +184,7 @@ class Explanation:
             for n, s in enumerate(self.subscriptions)
         )
         parts = "".join(
-            f"<details{' open' if heading == 'funnel' else ''}><summary>{html.escape(heading)}</summary><pre>{html.escape(chr(10).join(body))}</pre></details>"
+            f"<details{' open="open"' if heading == 'funnel' else ''}><summary>{html.escape(heading)}</summary><pre>{html.escape(chr(10).join(body))}</pre></details>"
             for heading, body in self.sections()
         )
         head = "<tr><th>#</th><th>name</th><th>level</th><th>data types</th><th>filter</th></tr>"
