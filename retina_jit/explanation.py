@@ -183,8 +183,9 @@ class Explanation:
             f"<td><code>{html.escape(s.filter or '(everything)')}</code></td></tr>"
             for n, s in enumerate(self.subscriptions)
         )
+        opened = ' open="open"'
         parts = "".join(
-            f"<details{' open="open"' if heading == 'funnel' else ''}><summary>{html.escape(heading)}</summary><pre>{html.escape(chr(10).join(body))}</pre></details>"
+            f"<details{opened if heading == 'funnel' else ''}><summary>{html.escape(heading)}</summary><pre>{html.escape(chr(10).join(body))}</pre></details>"
             for heading, body in self.sections()
         )
         head = "<tr><th>#</th><th>name</th><th>level</th><th>data types</th><th>filter</th></tr>"

@@ -144,8 +144,7 @@ class Program:
             r["owner"] = owner
             r["direct"] = n in self.plan.direct
             r["tier"] = self._tier(owner)
-            # Where a formula decides, its helpers ask for the protocols.
-            r["filter_services"] = 0 if n in formulas else self._mask(self.plan.services_of[n])
+            r["filter_services"], r["formula"] = self._mask(self.plan.services_of[n]), n in formulas
             r["early"] = n in self.plan.early
             r["type_services"] = self._mask(self._types_services(owner))
             r["must_services"] = self._mask(s.must_services)

@@ -74,7 +74,8 @@ def _describe(w, group):
                 g.kept |= s.type_services
                 g.kinds |= s.kinds
             if shift_right(alive, bit) & 1:
-                g.services |= s.filter_services
+                if not s.formula:  # its helpers ask for the protocols
+                    g.services |= s.filter_services
                 if s.level == PACKET_LEVEL:
                     g.packets |= HAS_WAITING
             elif s.level == PACKET_LEVEL:

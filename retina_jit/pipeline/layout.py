@@ -27,6 +27,7 @@ SUBSCRIPTION = np.dtype(
         ("own_services", "i8"),  # connection level: those of which it keeps the first session that matches
         ("kinds", "i8"),  # connection level: kinds of items that its lists are made of, a bit each
         ("owns", "i8"),  # data types of the user's own that it reads, a bit each
+        ("formula", "i8"),  # 1: see pipeline.formulas
         ("watched", "i8"),  # 1: a predicate that packets decide
         ("watch", "i8"),  # ... one of the user's own: number of its OWN + 1
         ("early", "i8"),  # 1: the stage "early" may refuse it
