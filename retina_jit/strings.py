@@ -41,12 +41,8 @@ def _build_text() -> Any:
     from numba import types
 
     def text(typing_context, field):  # type: ignore[no-untyped-def]
-        if isinstance(field, types.CharSeq):  # kept in the record itself
-
-            def copied(context, builder, signature, args):  # type: ignore[no-untyped-def]
-                return context.compile_internal(builder, lambda s: str(s), signature, args)
-
-            return types.unicode_type(field), copied
+        if not isinstance(field, types.Integer):
+            return None  # Numba then says that there is no such call
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             (word,) = args
