@@ -52,6 +52,8 @@ PACKAGE = Path(__file__).parent
 _imported: dict[Path, frozenset[Path]] = {}
 _closures: dict[Path, frozenset[Path]] = {}
 _digests: dict[Path, bytes] = {}
+_parts: dict[Path, tuple[str, bytes]] = {}
+_contents: dict[Path, bytes] = {}
 
 
 def module_file(name: str) -> Path | None:
@@ -99,11 +101,26 @@ def _digest(file: Path) -> bytes:
     return _digests[file]
 
 
+def _part(file: Path) -> tuple[str, bytes]:
+    """What a file adds to a stamp, behind the name by which they are sorted."""
+    if file not in _parts:
+        # A generated file is known by its content, a module of the package also by its place in it.
+        place = str(file.relative_to(PACKAGE)).encode() if file.is_relative_to(PACKAGE) else b"generated"
+        _parts[file] = str(file), place + _digest(file)
+    return _parts[file]
+
+
+def _content(file: Path) -> bytes:
+    """All that the code of a file is made from; entries of the same file share it."""
+    if file not in _contents:
+        _contents[file] = b"".join(part for _, part in sorted(map(_part, _closure(file))))
+    return _contents[file]
+
+
 def forget_sources() -> None:
     """Read the source files anew at the next look-up (a notebook or a test has edited them)."""
-    _imported.clear()
-    _closures.clear()
-    _digests.clear()
+    for kept in (_imported, _closures, _digests, _parts, _contents):
+        kept.clear()
 
 
 _machine: tuple[str, str, str] | None = None
@@ -134,8 +151,5 @@ def stamp(unit: str) -> str:
     home = "generated" if where.endswith(".py") else where
     h = hashlib.sha256(repr((home, name, _machine_key())).encode())
     h.update(_digest(file))
-    for f in sorted(_closure(file), key=str):
-        # A generated file is known by its content, a module of the package also by its place in it.
-        h.update(str(f.relative_to(PACKAGE)).encode() if f.is_relative_to(PACKAGE) else b"generated")
-        h.update(_digest(f))
+    h.update(_content(file))
     return h.hexdigest()[:32]
