@@ -111,11 +111,15 @@ def test_signatures_to_tables(benchmark):
     benchmark.pedantic(lambda: compile_filters(specs), rounds=3, warmup_rounds=1)
 
 
+PATTERNS = {**{str(n): name_patterns(n) for n in (1, 100, 500)}, "1 as positions": ["e.{20}[^x].{20}m$"]}
+
+
 @pytest.mark.benchmark(group="regular expressions")
-@pytest.mark.parametrize("count", [1, 100, 500])
-def test_patterns_on_a_name(benchmark, count):
-    """ns per server name, all patterns at once."""
-    automata = wide.patterns([(p, False) for p in name_patterns(count)], range(count))
+@pytest.mark.parametrize("name", PATTERNS)
+def test_patterns_on_a_name(benchmark, name):
+    """ns per server name, all patterns at once; one that has too many states runs as positions."""
+    count = len(PATTERNS[name])
+    automata = wide.patterns([(p, False) for p in PATTERNS[name]], range(count))
     texts = names(4096)
     content = np.frombuffer(b"".join(texts), np.uint8)
     ends = np.cumsum([len(t) for t in texts])

@@ -6,7 +6,7 @@ patterns need not remember each other's success, and many literals cost what the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -29,27 +29,16 @@ Pattern = tuple[str, bool]
 
 
 class TooLargeError(Exception):
-    """One pattern alone has too many states."""
+    """There are too many states."""
 
 
-def build(patterns: Sequence[Pattern]) -> list[tuple[np.ndarray[Any, Any], tuple[Pattern, ...]]]:
-    """Return automata with the patterns inside: one automaton, if that does not get too large."""
-    return [(pack(group), group) for group in _groups(tuple(patterns))]
-
-
-def _groups(patterns: tuple[Pattern, ...]) -> Iterable[tuple[Pattern, ...]]:
-    if len(patterns) <= MOST_PATTERNS:
-        try:
-            determine(patterns)
-        except TooLargeError:
-            if len(patterns) == 1:
-                raise
-        else:
-            yield patterns
-            return
-    half = min(MOST_PATTERNS, len(patterns) // 2)
-    yield from _groups(patterns[:half])
-    yield from _groups(patterns[half:])
+def fits(patterns: tuple[Pattern, ...]) -> bool:
+    """Whether patterns have one automaton that is not too large."""
+    try:
+        determine(patterns)
+    except TooLargeError:
+        return False
+    return True
 
 
 def bits_of(number: int) -> Iterable[int]:
@@ -60,7 +49,7 @@ def bits_of(number: int) -> Iterable[int]:
         number ^= low
 
 
-def _closures(nfa: Nfa, *, at_start: bool, at_end: bool) -> list[int]:
+def closures(nfa: Nfa, *, at_start: bool, at_end: bool) -> list[int]:
     """For every node the set of nodes that empty moves lead to, itself included."""
     found = []
     for node in range(len(nfa.empty)):
@@ -94,7 +83,7 @@ def determine(patterns: tuple[Pattern, ...]) -> Dfa:
         signatures.setdefault(tuple(s >> byte & 1 for s in sets), len(signatures)) for byte in range(256)
     ]
     sample = [classes.index(k) for k in range(len(signatures))]
-    plain = _closures(nfa, at_start=False, at_end=False)
+    plain = closures(nfa, at_start=False, at_end=False)
     moves: list[list[tuple[int, int]]] = []
     for node in range(len(nfa.moves)):
         row: dict[int, int] = {}
@@ -121,7 +110,7 @@ def determine(patterns: tuple[Pattern, ...]) -> Dfa:
 
     from_anywhere = step(always)
     initial = 0
-    for start, reach in zip(nfa.starts, (_closures(nfa, at_start=True, at_end=False)[s] for s in nfa.starts)):
+    for start, reach in zip(nfa.starts, (closures(nfa, at_start=True, at_end=False)[s] for s in nfa.starts)):
         initial |= reach | 1 << start
     accept_mask = sum(1 << node for node in nfa.accepts)
 
@@ -148,8 +137,8 @@ def determine(patterns: tuple[Pattern, ...]) -> Dfa:
                     raise TooLargeError(f"more than {MOST_STATES} states")
             following_states.append(number)
         table.append(following_states)
-    ends = _closures(nfa, at_start=False, at_end=True)
-    both = _closures(nfa, at_start=True, at_end=True)
+    ends = closures(nfa, at_start=False, at_end=True)
+    both = closures(nfa, at_start=True, at_end=True)
 
     def at_end(nodes: int, reach: list[int]) -> int:
         found = 0

@@ -10,7 +10,7 @@ The description lies at `s`, the stage's table at `t` (positions in it are bytes
 
 from __future__ import annotations
 
-from retina_jit.filters.match import FLIP, find_text, in_ranges, in_wide_ranges
+from retina_jit.filters.match import FLIP, find_text, in_ranges, in_wide_ranges, match_positions
 from retina_jit.jit import entry, kernel, leaf
 from retina_jit.memory import fill, load8, load32, load64, shift_right, store64, trailing_zeros
 from retina_jit.parsers.wire import u8
@@ -103,7 +103,7 @@ def _say(at, found):
 
 @kernel
 def _run_one(table, span, found):
-    """Run an automaton (`automaton.pack_lists`) over a text and set the bits of the patterns that match."""
+    """Run an automaton (`wide.pack`) over a text and set the bits of the patterns that match."""
     shift, state, talking = load64(table), load64(table + 8), load64(table + 16)
     steps, says, ends = table + load64(table + 24), table + load64(table + 32), table + load64(table + 40)
     classes = table + 64
@@ -121,7 +121,13 @@ def run_patterns(tables, automata, address, length, found):
     span = (address, length)
     own = load64(tables + automata)
     for n in range(load64(own)):
-        _run_one(load64(tables + load64(own + 8 + 8 * n)), span, found)
+        table = load64(tables + load64(own + 8 + 8 * n))
+        if load64(table) >= 0:
+            _run_one(table, span, found)
+        elif match_positions(table, span):
+            bit = load64(table + 8)
+            place = found + 8 * (bit >> 6)
+            store64(place, load64(place) | (1 << (bit & 63)))
     return 0
 
 

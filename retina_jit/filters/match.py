@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from retina_jit.jit import kernel, leaf
-from retina_jit.memory import call3, load8, load32, load64
+from retina_jit.jit import entry, kernel, leaf
+from retina_jit.memory import call3, fill, load8, load32, load64, shift_right, stack, store64, trailing_zeros
 from retina_jit.parsers.wire import u8
 
 FLIP = -(1 << 63)
@@ -125,3 +125,70 @@ def run_automaton(table, span):
             if found == everything:
                 return found
     return found | load64(table + ends + 8 * (state >> shift))
+
+
+POSITIONS = stack(2 * 32)
+
+
+@kernel
+def step_positions(table, active, following, code):
+    """Take the active positions over a byte of class `code`; `following` holds what may begin here. Returns whether one matches."""
+    words = load64(table + 16)
+    chain, rows = table + load64(table + 72), table + load64(table + 72) + 8 * words
+    places = table + load64(table + 64) + 8 * words * load64(table + 80)
+    carry = 0
+    for w in range(words):
+        linked = load64(active + 8 * w) & load64(chain + 8 * w)
+        store64(following + 8 * w, load64(following + 8 * w) | (linked << 1) | carry)
+        carry = shift_right(linked, 63)
+    for w in range(words):
+        left = load64(active + 8 * w) & load64(rows + 8 * w)
+        while left:
+            row = table + load64(places + 8 * (64 * w + trailing_zeros(left)))
+            left &= left - 1
+            for v in range(words):
+                store64(following + 8 * v, load64(following + 8 * v) | load64(row + 8 * v))
+    taken, matching = table + load64(table + 64) + 8 * words * code, table + load64(table + 48)
+    said = 0
+    for w in range(words):
+        word = load64(following + 8 * w) & load64(taken + 8 * w)
+        store64(following + 8 * w, word)
+        said |= word & load64(matching + 8 * w)
+    return said != 0
+
+
+@kernel
+def match_positions(table, span):
+    """Whether the pattern of `parallel.pack` matches somewhere in a text: 1, else 0."""
+    length = span[1]
+    words, flags = load64(table + 16), load64(table + 24)
+    if flags & 1 or flags & 8 or (flags & 4 and length == 0) or flags & 2:
+        return 1
+    active = POSITIONS()
+    following = active + 8 * words
+    fill(active, 0, 8 * words)
+    begin = table + load64(table + 40)
+    for n in range(length):
+        for w in range(words):
+            store64(following + 8 * w, load64(begin + 8 * w))
+        begin = table + load64(table + 32)
+        if step_positions(table, active, following, load8(table + 88 + u8(span, n))):
+            return 1
+        active, following = following, active
+    at_end = table + load64(table + 56)
+    for w in range(words):
+        if load64(active + 8 * w) & load64(at_end + 8 * w):
+            return 1
+    return 0
+
+
+@entry
+def run_positions(table, address, length):
+    """Whether the pattern of `parallel.pack` matches somewhere in a text: 1, else 0."""
+    return match_positions(table, (address, length))
+
+
+@leaf
+def run_apart(code, table, span):
+    """Call `run_positions` at `code`: one pattern, bit 0."""
+    return call3(code, table, span[0], span[1])

@@ -89,7 +89,8 @@ def check(pattern: str, as_bytes: bool, text: str, at: int) -> None:
     FilterError
         It names the construct and points at it.
     """
-    from retina_jit.filters.automaton import TooLargeError, build
+    from retina_jit.filters.automaton import TooLargeError
+    from retina_jit.filters.wide import build
 
     try:
         build([(pattern, as_bytes)])

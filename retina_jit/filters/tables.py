@@ -21,6 +21,10 @@ def signed(word: int) -> int:
     return word - (1 << 64) if word & SIGN else word
 
 
+PARALLEL = (-1).to_bytes(8, "little", signed=True)
+"""How the table of a pattern begins that has no automaton of states, see `parallel`."""
+
+
 class Tables:
     """Collects arrays; equal ones are kept once."""
 
@@ -38,6 +42,11 @@ class Tables:
             self._known[content] = len(self._arrays)
             self._arrays.append(array)
         return self._known[content]
+
+    def is_parallel(self, index: int) -> bool:
+        """Whether an automaton is one of `parallel`."""
+        array = self._arrays[index]
+        return array is not None and array[:8].tobytes() == PARALLEL
 
     def reserve(self) -> int:
         """Return the index of one word that is not known yet: the address of code."""

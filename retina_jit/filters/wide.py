@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit.filters import automaton
-from retina_jit.filters.automaton import Pattern, TooLargeError
+from retina_jit.filters import automaton, parallel
+from retina_jit.filters.automaton import Pattern
 
 MOST_WORDS = 1 << 22
 """Steps in one automaton: 16 MiB."""
@@ -66,7 +66,10 @@ def literals(texts: Sequence[bytes], numbers: Sequence[int]) -> list[np.ndarray[
 def patterns(wanted: Sequence[Pattern], numbers: Sequence[int]) -> list[np.ndarray[Any, Any]]:
     """Return automata that say the number of each regular expression that matches somewhere."""
     found: list[np.ndarray[Any, Any]] = []
-    for group in _groups(tuple(range(len(wanted))), wanted):
+    for group in groups(wanted, MOST_TOGETHER):
+        if len(group) == 1 and not automaton.fits((wanted[group[0]],)):
+            found.append(parallel.pack(wanted[group[0]], numbers[group[0]]))
+            continue
         classes, table, says, last = automaton.determine(tuple(wanted[n] for n in group))
 
         def listed(bits: int, group: tuple[int, ...] = group) -> Says:
@@ -76,21 +79,36 @@ def patterns(wanted: Sequence[Pattern], numbers: Sequence[int]) -> list[np.ndarr
     return found
 
 
-def _groups(inside: tuple[int, ...], wanted: Sequence[Pattern]) -> Iterable[tuple[int, ...]]:
+def groups(wanted: Sequence[Pattern], most: int) -> Iterable[tuple[int, ...]]:
+    """Cut patterns into groups of at most `most` that have one automaton each, or of one that has none; as positions."""
+    return _groups(tuple(range(len(wanted))), wanted, most)
+
+
+def _groups(inside: tuple[int, ...], wanted: Sequence[Pattern], most: int) -> Iterable[tuple[int, ...]]:
     if not inside:
         return
-    if len(inside) <= MOST_TOGETHER:
-        try:
-            automaton.determine(tuple(wanted[n] for n in inside))
-        except TooLargeError:
-            if len(inside) == 1:
-                raise
-        else:
-            yield inside
-            return
-    half = len(inside) // 2
-    yield from _groups(inside[:half], wanted)
-    yield from _groups(inside[half:], wanted)
+    if len(inside) == 1 or (len(inside) <= most and automaton.fits(tuple(wanted[n] for n in inside))):
+        yield inside
+        return
+    half = min(most, len(inside) // 2)
+    yield from _groups(inside[:half], wanted, most)
+    yield from _groups(inside[half:], wanted, most)
+
+
+def build(wanted: Sequence[Pattern]) -> list[tuple[np.ndarray[Any, Any], tuple[Pattern, ...]]]:
+    """Return tables with the patterns inside, for filters that are code: `match.run_automaton` or `match.run_positions`.
+
+    Raises
+    ------
+    TooLargeError
+        A pattern alone is too large for both.
+    """
+    found = []
+    for group in groups(wanted, automaton.MOST_PATTERNS):
+        inside = tuple(wanted[n] for n in group)
+        alone = len(inside) == 1 and not automaton.fits(inside)
+        found.append((parallel.pack(inside[0]) if alone else automaton.pack(inside), inside))
+    return found
 
 
 def pack(classes: list[int], table: np.ndarray[Any, Any], says: list[Says], last: list[Says]) -> np.ndarray[Any, Any]:

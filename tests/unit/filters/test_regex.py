@@ -12,31 +12,37 @@ from hypothesis import strategies as st
 
 from retina_jit import jit
 from retina_jit.errors import FilterError
-from retina_jit.filters import automaton, regex
+from retina_jit.filters import parallel, regex, wide
 from retina_jit.jit import cache_dir
 
-_SOURCE = '''from retina_jit.filters.match import run_automaton
+_SOURCE = '''from retina_jit.filters.match import match_positions, run_automaton
 from retina_jit.jit import entry
+from retina_jit.memory import load64
 
 
 @entry
 def run(table, address, length):
+    if load64(table) < 0:
+        return match_positions(table, (address, length))
     return run_automaton(table, (address, length))
 '''
 
 
 @pytest.fixture(scope="module")
-def run():
+def entry():
     file = cache_dir() / "test_run_automaton.py"
     if not file.exists() or file.read_text() != _SOURCE:
         file.write_text(_SOURCE)
         jit.forget_sources()
-    entry = jit.function(f"{file}:run")
+    return jit.function(f"{file}:run")
 
+
+@pytest.fixture(scope="module")
+def run(entry):
     def matches(patterns, text: bytes) -> list[bool]:
         held = ctypes.create_string_buffer(text, len(text) or 1)
         found = {}
-        for table, inside in automaton.build(patterns):
+        for table, inside in wide.build(patterns):
             bits = entry(int(table.ctypes.data), ctypes.addressof(held), len(text))
             found |= {p: bool(bits >> n & 1) for n, p in enumerate(inside)}
         return [found[p] for p in patterns]
@@ -74,6 +80,56 @@ def test_automaton_equals_re(run, patterns, texts):
         assert run(pairs, text.encode()) == _expected(pairs, text.encode()), (patterns, text)
 
 
+@pytest.fixture(scope="module")
+def run_positions(entry):
+    """Whether one pattern matches, by its positions."""
+
+    def matches(pattern, text: bytes) -> bool:
+        held, table = ctypes.create_string_buffer(text, len(text) or 1), parallel.pack(pattern)
+        return bool(entry(int(table.ctypes.data), ctypes.addressof(held), len(text)))
+
+    return matches
+
+
+@settings(max_examples=400, deadline=None)
+@given(_patterns, st.lists(_texts, min_size=1, max_size=8))
+def test_positions_equal_re(run_positions, pattern, texts):
+    for text in texts:
+        assert run_positions((pattern, False), text.encode()) == _expected([(pattern, False)], text.encode())[0], (pattern, text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_patterns.filter(str.isascii), st.binary(max_size=12))
+def test_positions_of_bytes_equal_re(run_positions, pattern, data):
+    assert run_positions((pattern, True), data) == _expected([(pattern, True)], data)[0]
+
+
+LARGE = ["a.{50}b", "(x+y*)+y.{8}[ab].{12}[^a]", "^(?:[abx].{1,40}){3}é", "(?i)[k漢].{90}z"]
+
+
+@pytest.mark.parametrize("pattern", LARGE)
+def test_a_pattern_of_too_many_states_runs_as_positions(entry, pattern):
+    rng = random.Random(8)
+    (table, inside), = wide.build([(pattern, False)])
+    assert inside == ((pattern, False),)
+    assert table[:8].tobytes() == b"\xff" * 8, "it has no automaton of states"
+    found = 0
+    for _ in range(300):
+        text = "".join(rng.choices("abxyéZk漢", k=rng.choice((1, 5, 20, 52, 100, 200)))).encode()
+        held = ctypes.create_string_buffer(text, len(text))
+        got = bool(entry(int(table.ctypes.data), ctypes.addressof(held), len(text)))
+        assert [got] == _expected([(pattern, False)], text), text
+        found += got
+    assert 0 < found < 300
+
+
+def test_large_patterns_beside_others(run):
+    patterns = [(p, False) for p in ("^a", LARGE[0], "b$", LARGE[1], "é")]
+    assert len(wide.build(patterns)) > 2
+    text = "ab" + "x" * 49 + "b"
+    assert run(patterns, text.encode()) == _expected(patterns, text.encode()) == [True, True, True, False, False]
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(_patterns.filter(str.isascii), min_size=1, max_size=3, unique=True), st.binary(max_size=12))
 def test_bytes_are_matched_byte_by_byte(run, patterns, data):
@@ -90,7 +146,7 @@ def test_many_patterns_in_automata_of_64(run):
     rng = random.Random(2)
     names = [f"{rng.choice(['cdn', 'www', 'mail'])}{n}" for n in range(200)]
     patterns = [(rf"(^|\.){name}\.example\.com$", False) for name in names]
-    assert len(automaton.build(patterns)) == 4
+    assert len(wide.build(patterns)) == 4
     for name in (names[0], names[77], names[199], "other"):
         text = f"a.{name}.example.com".encode()
         assert run(patterns, text) == _expected(patterns, text)
@@ -98,7 +154,7 @@ def test_many_patterns_in_automata_of_64(run):
 
 def test_patterns_that_blow_up_together_are_kept_apart(run):
     patterns = [(f"{chr(97 + n)}x.*y{n}", False) for n in range(14)]
-    assert 1 < len(automaton.build(patterns)) < 14
+    assert 1 < len(wide.build(patterns)) < 14
     assert run(patterns, b"axbxcx...y1y2") == [False, True, True] + [False] * 11
 
 
@@ -173,6 +229,6 @@ def test_utf8_ranges_cover_exactly():
 
 
 def test_tables_are_bytes():
-    (table, inside), = automaton.build([("a", False)])
+    (table, inside), = wide.build([("a", False)])
     assert table.dtype == np.uint8
     assert inside == (("a", False),)
