@@ -34,6 +34,7 @@ from retina_jit.filters.split import (
 )
 from retina_jit.filters.staging import Context, Stage
 from retina_jit.filters.syntax import TRUE, Present, Term, Test, both, either, leaves, show
+from retina_jit.filters.tabled import ENGINE, SCRATCH, SCRATCH_WORDS
 from retina_jit.filters.tables import Tables
 from retina_jit.filters.watching import Conjunct, Watches
 from retina_jit.parsers.protocol import Protocol, protocols
@@ -235,6 +236,10 @@ def compile_filters(
     packets = watches.tests()
     tables, words = Tables(), -(-len(terms) // 64)
     code = conditions.Code(tables)
+    if engine == "any":
+        code.keep([*STAGES, PACKET_DELIVER, WATCH, EARLY, END, f"{ENGINE}:decide", f"{ENGINE}:run_patterns", SCRATCH])
+        tables.put(code.place(SCRATCH), np.zeros(SCRATCH_WORDS, np.int64))
+        code.keep((p.name, f) for p in known.values() if p.level != "packet" for f in p.fields)
     context = Context(names, worlds, tables, words, code)
     stages, units = {}, {}
     # A connection is TCP or UDP, whatever else it has to be.

@@ -31,17 +31,27 @@ class Code:
     tables: Tables
     index: dict[tuple[str, str], int] = field(default_factory=dict)
     entries: dict[str, int] = field(default_factory=dict)
+    fixed: dict[object, int] = field(default_factory=dict)
+    """Places kept for what sources of any content name: they have to be the same whatever is asked for."""
+
+    def keep(self, names: Iterable[object]) -> None:
+        """Keep a place for each."""
+        self.fixed |= {name: self.tables.reserve() for name in names}
+
+    def place(self, name: object) -> int:
+        """Return the place that is kept, or a new one."""
+        return self.fixed[name] if name in self.fixed else self.tables.reserve()
 
     def entry(self, unit: str) -> int:
         """Return the index of the table that will hold the address of a static entry."""
         if unit not in self.entries:
-            self.entries[unit] = self.tables.reserve()
+            self.entries[unit] = self.place(unit)
         return self.entries[unit]
 
     def add(self, key: tuple[str, str]) -> int:
         """Return the index of the table that will hold the address of a field's reader."""
         if key not in self.index:
-            self.index[key] = self.tables.reserve()
+            self.index[key] = self.place(key)
         return self.index[key]
 
 
@@ -319,6 +329,9 @@ class Conditions:
 
     def run(self, table: int, value: str) -> str:
         """Text that runs an automaton."""
+        if self.tables.is_parallel(table):
+            code = f"load64({self.table(self.code.entry('retina_jit.filters.match:run_positions'))})"
+            return f"{self.use('retina_jit.filters.match', 'run_apart')}({code}, {self.table(table)}, {value})"
         return f"{self.use('retina_jit.filters.match', 'run_automaton')}({self.table(table)}, {value})"
 
     def literal_call(self, function: str, value: str, literal: bytes) -> str:

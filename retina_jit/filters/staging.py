@@ -94,7 +94,7 @@ class Context:
                 index.insert(gate(term, self.worlds.all, self.worlds, GIVEN), effect)
         for term in _together(keeping, self.names):
             index.insert(term, ("keep", 0))
-        head = self.tables.reserve()
+        head = self.code.place(stage)
         layout = index.arrange(everything)
         writer = Describer(
             stage, self.names, self.worlds, self.tables, {}, self.words, self.code, head=head, everything=everything
@@ -159,7 +159,7 @@ class Context:
 
     def automata(self, roots: list[Node]) -> dict[tuple[str, str, tuple[str, bool]], tuple[int, int]]:
         """Build the automata of all patterns; return where each pattern is: (index of the table, bit)."""
-        from retina_jit.filters.automaton import build
+        from retina_jit.filters.wide import build
 
         found = {}
         for (protocol, field), patterns in emit.automata_of(roots).items():

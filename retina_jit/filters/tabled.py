@@ -13,8 +13,9 @@ from retina_jit.filters.indexing import AUTOMATA, FOUND, HEAD_OF_FIELD, KEYS, LO
 from retina_jit.state import layout as state_layout
 
 ENGINE = "retina_jit.filters.engine"
-LARGE_STACK = 1 << 15
-"""Words for a stage of any content."""
+SCRATCH = "scratch"
+SCRATCH_WORDS = 1 << 15
+"""For a stage of any content: not on the stack, for LLVM takes minutes over a frame of that size."""
 
 PARAMETERS = {
     "packet": "tables, rows, n, matches",
@@ -43,7 +44,8 @@ class Describer(Conditions):
         packet = self.stage == "packet"
         self.use("retina_jit.jit", "entry")
         self.use("retina_jit.memory", "at")
-        self.use("retina_jit.memory", "stack")
+        if not self.everything:
+            self.use("retina_jit.memory", "stack")
         self.use("retina_jit.memory", "load64")
         self.use("retina_jit.memory", "store64")
         self.use("retina_jit.memory", "call3")
@@ -93,13 +95,15 @@ class Describer(Conditions):
         else:
             self.use(ENGINE, "answer")
             body += [f"        {decide}", "    answer(t, s, sets)", "    return 0"]
-        start = ["    s = STACK()", f"    t = {self.table(self.head)}", "    clear_results(t, s)"]
+        scratch = self.table(self.code.place(SCRATCH)) if self.everything else "STACK()"
+        start = [f"    s = {scratch}", f"    t = {self.table(self.head)}", "    clear_results(t, s)"]
         if packet:
             start += ["    count = 0", "    for k in range(n):", f"        row = ROW_AT(rows + {state_layout.PACKET.itemsize} * k)"]
         else:
             start.append("    row = ROW_AT(row_at)")
         pair = layout.size
-        size = LARGE_STACK if self.everything else max(64, 1 << (pair + ROOM - 1).bit_length())
+        size = SCRATCH_WORDS if self.everything else max(64, 1 << (pair + ROOM - 1).bit_length())
+        reserve = "" if self.everything else f"STACK = stack({size})\n"
         imports = "\n".join(f"from {module} import {name}" for module, name in sorted(self.imports))
         return f'''"""Generated: the {self.stage} stage of a set of subscriptions, described for their tables."""
 
@@ -108,8 +112,7 @@ import numpy as np
 {imports}
 
 ROW_AT = at(PACKET)
-STACK = stack({size})
-PAIR = {size - ROOM}
+{reserve}PAIR = {size - ROOM}
 
 
 @entry
