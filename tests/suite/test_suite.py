@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from functools import cache
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from support.filters import RowFacts, refusal
+from support.running import SAMPLES
 from support.suite import (
     ENGINES,
     Ended,
@@ -22,6 +25,7 @@ from support.suite import (
     terms,
 )
 
+from retina_jit.cli import main
 from retina_jit.filters import FilterSpec, compile_filters
 from retina_jit.filters.interpret import evaluate
 from retina_jit.parsers.protocol import protocols
@@ -194,6 +198,30 @@ def test_error(text):
     assert error is not None
     assert error.reason == FILTERS["error"][text]
     assert "^" in str(error)
+
+
+@pytest.mark.parametrize("text", FILTERS["caret"])
+def test_only_the_fault_is_underlined(text):
+    error = refusal(text, "packet")
+    assert error is not None
+    assert text[error.start : error.end] == FILTERS["caret"][text]
+
+
+OF_RETINA = [
+    "tcp.port in 90..80", "ipv4.addr = 1.2.3.4/33", "ipv6.addr = 1::/129", "ipv4.addr = 1.2.3.400", "ipv4.addr = 01.02.03.04",
+    "ipv6.addr = zzzz::1", "ipv6.addr = 1:2", "tls.sni = |15 1|", "tls.sni = |zz|", "tls.sni = ||", "tcp.port = 70000",
+    "tcp.seq_no = 99999999999999999999", "tls.sni ~ '('", "foo", "tcp and udp",
+]  # fmt: skip
+"""Each kind of error that the notes on Retina list (1.3, 1.4): there a panic, a bare message, or the Rust compiler's."""
+
+
+@pytest.mark.parametrize("text", [*OF_RETINA, *FILTERS["caret"]])
+def test_the_command_line_shows_it_without_a_traceback(text):
+    result = CliRunner().invoke(main, ["log", "ZcFrame", "-f", text, "-r", str(SAMPLES / "tls.pcap")])
+    assert isinstance(result.exception, SystemExit)
+    assert result.exit_code == 1
+    assert any(re.match(r" *\^+ \S", line) for line in result.stderr.splitlines()), result.stderr
+    assert "Traceback" not in result.output
 
 
 def test_there_are_enough_cases():

@@ -41,6 +41,17 @@ def test_10_1_3_every_session_is_delivered_with_a_protocol_filter_not_only_the_f
     assert log == ["session"] * 4  # the fourth one is what the end of the connection completes
 
 
+def test_10_1_4_a_filter_on_one_side_sees_both_directions():
+    talk = TcpConversation(("192.0.2.1", 20000), ("198.51.100.1", 9))
+    talk.open()
+    talk.to_client(b"." * 300)
+    talk.close()
+    got: list[Any] = []
+    for text in ("tcp.dst_port = 9", "ipv4.src_addr = 192.0.2.1 and tcp.src_port = 20000", "ipv4.dst_addr = 192.0.2.1"):
+        run(talk.frames, Subscription(text, (ConnRecord,), got.append))
+    assert [(c.orig.nb_pkts + c.resp.nb_pkts, c.resp.nb_payload_bytes) for c in got] == [(len(talk.frames), 300)] * 2
+
+
 def test_10_1_10_several_packet_subscriptions_with_session_predicates_get_packets_behind_the_match():
     log: list[Any] = []
     run(udp(b"U.", b"A.", b"x.", b"x."), *[Subscription("zz_a", (ZcFrame,), note(log, n)) for n in "pq"])

@@ -98,6 +98,17 @@ def test_bytes_need_no_spaces_and_no_pattern_crashes():
     assert plan.terms == compile_filters([FilterSpec("tls.sni = 'xx'", "session")]).terms
 
 
+def test_a_protocol_named_in_a_literal_is_not_asked_for():
+    """3.6: `tls.sni = 'https.x'` loaded the parser of HTTP as well, its name being part of the text."""
+    assert compile_filters([FilterSpec("tls.sni = 'https.ssh.dns'", "session")]).services == {"tls"}
+
+
+def test_blanks_in_strings_stay():
+    """1.1: blanks at the front of a string were lost, those at its end were not."""
+    plan = compile_filters([FilterSpec("tls.sni = '  x '", "session")])
+    assert [evaluate(plan.terms[0], _Tls(name)) for name in (b"  x ", b"x ", b"x")] == [True, False, False]
+
+
 class _Tls:
     """A TLS connection whose session is parsed."""
 
