@@ -22,7 +22,7 @@ import numpy as np
 from support import filter_kernels
 from support.filter_kernels import JOB_WORDS, OF_A_CASE
 from support.filters import RowFacts, Rows, Writer
-from support.sessions import parser
+from support.sessions import keeper
 from support.suite import one_at_a_time
 from traffic import packets
 
@@ -109,7 +109,7 @@ def cases() -> list[Case]:
     found = [Case(""), Case("dns")]
     for example in protocols()["tls"].examples:
         if example.transport == 6 and example.sessions:
-            session = parser("tls").run(example.segments)
+            session = keeper("tls").run(example.segments)
             found.append(Case("tls", session, session.fields()))
     return found
 

@@ -19,7 +19,7 @@ from support.suite import (
     ask_sessions,
     conversation,
     decide,
-    parser,
+    keeper,
     program,
     rows,
     terms,
@@ -166,7 +166,7 @@ def delivered(engine: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {t: [] for t in asked}
     for name, (protocol, example, which, _) in CONNECTIONS["sessions"].items():
         transport, segments = conversation(protocol, example)
-        session = parser(protocol).run(segments, transport)
+        session = keeper(protocol).run(segments, transport)
         assert session.delivered == which + 1
         values = session.fields()
         matched = set() if engine == "interpreter" else decide(

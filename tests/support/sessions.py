@@ -263,5 +263,11 @@ class Session:
 
 @cache
 def parser(name: str) -> Parser:
-    """The parser of a protocol, one for all tests of the process."""
+    """The parser of a protocol, one for all tests of the process. Each gives back what its sessions hold."""
+    return Parser(name)
+
+
+@cache
+def keeper(name: str) -> Parser:
+    """A parser of a protocol for sessions that are kept: their memory is not counted by other tests."""
     return Parser(name)

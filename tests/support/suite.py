@@ -17,7 +17,7 @@ from retina_jit.jit import cache_dir
 from retina_jit.parsers.protocol import protocols
 from retina_jit.state.layout import CONNECTION, HISTORY_LETTERS, TRACK
 from support.filters import RowFacts, Rows, Runner
-from support.sessions import parser
+from support.sessions import keeper
 
 ENGINES = ("interpreter", "plain", "code", "tables")
 """The meaning; each filter as code of its own; all filters merged into tries; all filters as data."""
@@ -127,7 +127,7 @@ def ask_sessions(texts: tuple[str, ...], wanted: dict[str, list[Any]], engine: s
         transport, segments = conversation(protocol, example)
         kind = {6: "tcp", 17: "udp"}[transport]
         here = rows({"": {"kind": kind, "src": "10.0.0.1", "dst": "192.0.2.7", "sport": 50000, "dport": port, "flags": 2}})
-        session = parser(protocol).session(transport)
+        session = keeper(protocol).session(transport)
 
         def asked(session: Any = session, names: dict[int, str] = names, here: Rows = here, protocol: str = protocol) -> None:
             name = names.get(session.delivered - 1)
