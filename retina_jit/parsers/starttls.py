@@ -153,8 +153,8 @@ def parse(state, given):
     if i.lost:
         if i.direction == 0:
             s.lost, s.held, s.asked, s.opened = 1, 0, 0, 1
-        elif s.heads < HEAD_ROOM:
-            s.alien = 1
+        else:
+            s.heads = HEAD_ROOM  # its greeting is lost
         s.last = 0
         i.lost = 0
     if i.direction == 0:
@@ -163,12 +163,11 @@ def parse(state, given):
     else:
         at = _server(state, span, start)
         s.server = min(np.int64(s.server) + i.length - start, 1 << 30)
-    if at >= 0:
-        i.at = at
-        return STOP | TURNED
-    i.at = i.length
+    i.at = at if at >= 0 else i.length
     if s.alien:
         return STOP
+    if at >= 0:
+        return STOP | TURNED
     if s.client > CLIENT_LIMIT or s.server > SERVER_LIMIT:
         return STOP | LIMITED
     return 0

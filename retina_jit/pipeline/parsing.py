@@ -14,7 +14,7 @@ from retina_jit.pipeline.access import WORKER_AT, add, connection_of, counter
 from retina_jit.pipeline.formulas import keep_watched
 from retina_jit.pipeline.groups import GROUP_AT, GROUP_HEAD, group_address, keep_asking, keep_only, load_sets
 from retina_jit.pipeline.layout import PARSER
-from retina_jit.pipeline.probing import PROBE_AT, SERVICE_AT, new_stream_buffer, service_address
+from retina_jit.pipeline.probing import ALL, PROBE_AT, SERVICE_AT, new_stream_buffer, service_address
 from retina_jit.pipeline.stages import protocol_stage, session_stage, settle, take_out_fired
 from retina_jit.state.arena import allocate, release
 from retina_jit.state.flowkey import protocol_of
@@ -27,7 +27,7 @@ SESSIONS, PARSER_REFUSED, WRONG_GUESSES = counter("sessions"), counter("parser_r
 PARSER_LIMITED, PARSER_RESYNCED = counter("parser_limited"), counter("parser_resynced")
 CONNECTIONS_TURNED, TURN_GIVEN_UP = counter("turned"), counter("turn_given_up")
 HANDED_ON = -1
-"""What `parse` gives when another protocol goes on with the bytes that the INPUT still has."""
+"""What `parse` gives when another protocol goes on with the bytes that the INPUT still has; no set of protocols."""
 
 
 @kernel
@@ -103,7 +103,7 @@ def _turn(w, index):
     buffer = new_stream_buffer(WORKER_AT(w).arena) if asked_for else 0
     if buffer:
         p = PROBE_AT(buffer)
-        p.rejected, p.had = ~turns, had
+        p.rejected, p.had = ALL & ~turns, had
         c.parser = buffer
         c.phase = PROBING
         return HANDED_ON

@@ -19,6 +19,8 @@ SERVICE_AT, PROBE_AT, PIECE_AT, PORT_RULE_AT = memory.at(SERVICE), memory.at(PRO
 SERVICE_SIZE, PIECE_SIZE, HEAD, PORT_RULE_SIZE = SERVICE.itemsize, PIECE.itemsize, PROBE.itemsize, PORT_RULE.itemsize
 PIECES = PROBE.fields["piece0"][1]  # type: ignore[index]
 CERTAIN, REJECTED, UNSURE = int(Probe.CERTAIN), int(Probe.NOT_OURS), int(Probe.UNSURE)
+ALL = (1 << 62) - 1
+"""Every session protocol, a bit each; sets of them are never negative."""
 SURE = 1
 """Answer of `ask`: a protocol is sure, its number stands above this bit."""
 SYSTEM_PORTS = 1024

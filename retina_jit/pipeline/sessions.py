@@ -31,6 +31,7 @@ from retina_jit.pipeline.parsing import (
     wanted,
 )
 from retina_jit.pipeline.probing import (
+    ALL,
     PIECE_AT,
     PROBE_AT,
     SERVICE_AT,
@@ -240,7 +241,7 @@ def _probe_once(w, index, side, address, length, lost, cut, ts, rejected):
         return -1
     c.parser = buffer
     # The service that waits has not been asked yet, unless the connection has turned already.
-    PROBE_AT(buffer).rejected = ~((answer >> 1) | ((1 << worker.watcher) & ~rejected))
+    PROBE_AT(buffer).rejected = ALL & ~((answer >> 1) | ((1 << worker.watcher) & ~rejected))
     return -1
 
 

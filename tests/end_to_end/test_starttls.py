@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support import starttls_stacks, tls_stacks
-from support.running import run_frames, to
+from support.running import collect, run_frames, to
 from traffic import Frame, TcpConversation
 
 VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
@@ -124,6 +124,24 @@ def test_where_tls_begins(segments, found, turned):
     assert len(seen.get(20000, [])) == found
     assert counters["turned"] == turned
     assert counters["turn_given_up"] == (len(segments[1][1]) > 4096)
+
+
+def test_a_turn_that_was_none_is_taken_back():
+    """The greeting and the ClientHello are missing, and DNS was long unsure: what follows is refused by TLS."""
+    talk = TcpConversation(("192.0.2.1", 20000), ("198.51.100.1", 21))
+    talk.open()
+    talk.skip(1, 20)
+    talk.to_server(b"AUTH TLS\r\n")
+    talk.to_client(b"234 ok\r\n")
+    for side, data in HELLO:
+        if (side, data) == HELLO[0]:
+            talk.skip(side, len(data))
+        else:
+            talk.send(side, data)
+    talk.close()
+    wanted = [collect(types)[0] for types in ("TlsHandshake", "DnsTransaction")]
+    counters = run_frames(wanted, talk.frames).counters
+    assert (counters["sessions"], counters["turned"], counters["wrong_guesses"]) == (0, 1, 1)
 
 
 def test_tls_is_looked_for_only_where_somebody_wants_it():
