@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -49,14 +49,15 @@ class Rows:
 
 
 class Runner:
-    """The stages of a plan, callable."""
+    """The stages of a plan, callable: all, or those that are named."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, stages: Iterable[str] | None = None) -> None:
         self.plan = plan
-        jit.ensure(plan.units.values())
+        wanted = set(plan.stages) if stages is None else set(stages)
+        jit.ensure(unit for name, unit in plan.units.items() if name in wanted or name not in plan.stages)
         self._tables = plan.tables
         self._addresses = np.array([t.ctypes.data for t in self._tables] or [0], np.int64)
-        self._stages = {name: jit.function(plan.units[name]) for name in plan.stages}
+        self._stages = {name: jit.function(plan.units[name]) for name in plan.stages if name in wanted}
 
     @property
     def tables(self) -> int:
