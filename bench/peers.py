@@ -22,6 +22,7 @@ import workloads
 
 HERE = Path(__file__).resolve().parent
 TINY, PIECE, PASSES = 64, 100_000, 16
+LEAST = 2.0  # seconds that a tool is run in its turn
 """Packets of the capture that stands for start-up, and of the piece that slow tools get; passes where one is too short."""
 
 Counts = dict[str, int]
@@ -222,7 +223,11 @@ def works(scratch: Path) -> list[Work]:
 
 
 def run(work: Work, trace: Path, packets: int, rounds: int) -> list[Timing]:
-    """Measure the tools of a work by turns, so that a noisy moment meets all of them."""
+    """Measure the tools of a work by turns, so that a noisy moment meets all of them.
+
+    What takes a moment only is run several times in its turn: start-up is a large part of it, and the difference of
+    two minima is as good as the worse of them.
+    """
     tiny = workloads.beginning(trace, TINY)
     timings = []
     for tool in work.tools:
@@ -232,8 +237,11 @@ def run(work: Work, trace: Path, packets: int, rounds: int) -> list[Timing]:
         for t in timings:
             if n < (t.tool.rounds or rounds):
                 path = workloads.beginning(trace, t.packets) if t.packets < packets else trace
-                t.tiny.append(_run_compiled(t.tool.command([tiny])))
-                t.full.append(_run_compiled(t.tool.command([path] * t.tool.passes)))
+                spent = 0.0
+                while spent < LEAST:
+                    t.tiny.append(_run_compiled(t.tool.command([tiny])))
+                    t.full.append(_run_compiled(t.tool.command([path] * t.tool.passes)))
+                    spent += t.full[-1].seconds
     for t in timings:
         t.counts = {name: n // t.tool.passes for name, n in t.tool.counts(t.full[-1]).items()}
     return timings

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from retina_jit import jit, stats
+from retina_jit.backing import Backing, Growing
 from retina_jit.config import RuntimeConfig
 from retina_jit.delivery.event import CONTEXT, MAX_EVENT
 from retina_jit.filters.conditions import ROOM
@@ -22,7 +23,7 @@ from retina_jit.memory import Region
 from retina_jit.parsers.crypto.library import Crypto
 from retina_jit.pipeline.groups import GROUP_HEAD
 from retina_jit.pipeline.layout import MAIL, MOST_GROUPS, MOST_MAIL, MOST_ROWS, NOTE, WORKER
-from retina_jit.program import FIREWALLS, Program
+from retina_jit.program import FIREWALLS, FRAMES_LOOP, Program
 from retina_jit.state.arena import ARENA
 from retina_jit.state.fragments import DATAGRAM, FRAGMENTS
 from retina_jit.state.layout import INPUT, PACKET
@@ -82,6 +83,7 @@ class Worker:
         self._lay_out_program()
         self._lay_out_state()
         self._lay_out_ring()
+        self._backing = Backing(self._growing())
 
     def _reserve(self, size: int) -> Region:
         region = Region(size)
@@ -199,6 +201,16 @@ class Worker:
         w["ring"], w["ring_size"], w["wait"] = self._reserve(size + MAX_EVENT).advise_huge().address, size, 1
         w["scratch"] = self._reserve(MAX_EVENT).address
 
+    def _growing(self) -> list[Growing]:
+        """What is used from its beginning on, fast enough that the worker would wait for the system."""
+        w, table, arena = self.words, self.table, self.arena
+        bytes_of = int(arena["top"])
+        ranges = [Growing(int(w["ring"]), int(w["ring_size"]), lambda: int(w["head"]))]
+        if self.program.loop != FRAMES_LOOP:
+            ranges.append(Growing(int(table["pool"]), int(table["stride"] * table["most"]), lambda: int(table["unused"] * table["stride"])))
+            ranges.append(Growing(bytes_of, int(arena["end"]) - bytes_of, lambda: int(arena["top"]) - bytes_of))
+        return ranges
+
     # ------------------------------------------------------------------------------------------------- running
 
     def start(self, sources: Iterable[CaptureSource | InterfaceSource]) -> None:
@@ -219,6 +231,7 @@ class Worker:
         try:
             run = jit.function(f"{self.program.loop}:run")
             finish = jit.function(f"{self.program.loop}:finish")
+            self._backing.start()
             asked_to_stop.set(lambda: bool(self._control[0]))
             # While the first bytes of a pipe were waited for; what came before it is ended as usual.
             with contextlib.suppress(ReadingStopped):
@@ -227,6 +240,7 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for us
             self.error = error
         finally:
+            self._backing.end()
             self.finished.set()
 
     def _read(self, run: jit.Entry, sources: Iterable[CaptureSource | InterfaceSource]) -> None:
