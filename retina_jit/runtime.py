@@ -12,18 +12,21 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retina_jit import jit, stats
 from retina_jit.config import RuntimeConfig
 from retina_jit.delivery.dispatch import Dispatcher
 from retina_jit.delivery.sinks import Sinks
 from retina_jit.errors import CallbackError, SourceError
-from retina_jit.ingest.source import open_sources
+from retina_jit.ingest.source import PORT, Source, open_sources
 from retina_jit.parsers.user import load_protocol
 from retina_jit.program import Program
 from retina_jit.subscription import Subscription
 from retina_jit.worker import ABANDON, STOP, Worker
+
+if TYPE_CHECKING:
+    from retina_jit.ingest.dpdk.source import Receiver
 
 SHORTEST_NAP, LONGEST_NAP = 0.0005, 0.01
 """How long the delivery thread sleeps while there is little in the ring [s]: between these, so that it wakes to a ring
@@ -114,7 +117,8 @@ class Runtime:
         count = self.config.workers
         if count > 1 and "-" in paths:
             raise SourceError(f"standard input can be read once, {count} workers read a capture {count} times: use one worker, or a file")
-        self.sources = [open_sources(paths) for _ in range(count)]
+        self._receiver: Receiver | None = None
+        self.sources: list[Iterator[Source]] = self._open(paths, count)
         self.program = Program(subscriptions, progress, self.config.tunnels())
         seed = secrets.randbits(63)
         self.workers = [Worker(self.program, self.config, n, count, seed) for n in range(count)]
@@ -126,6 +130,20 @@ class Runtime:
         p = self.program
         sinks = Sinks(p.subscriptions, p.offsets)
         return [Dispatcher(w.words, p.subscriptions, p.offsets, self.config.delivery.on_error, sinks) for w in self.workers]
+
+    def _open(self, paths: tuple[str | os.PathLike[str], ...], count: int) -> list[Iterator[Source]]:
+        """Return each worker's sources; ports are opened at once."""
+        names = [os.fspath(p) for p in paths]
+        devices = [n.removeprefix(PORT) for n in names if n.startswith(PORT)]
+        if not devices:
+            return [open_sources(paths) for _ in range(count)]
+        if len(paths) > 1:
+            raise SourceError(f"{', '.join(names)}: ports and captures are not read together; several ports: [online] of a configuration")
+        from retina_jit.ingest.dpdk.source import Settings, receiver_for
+
+        c = self.config
+        self._receiver = receiver = receiver_for(devices[0], count, Settings(c.mempool.capacity, c.mempool.cache_size, shown=not c.suppress_dpdk_output))
+        return [receiver.sources(n) for n in range(count)]
 
     def stop(self) -> None:
         """Ask the run to end: the burst at hand is finished, open connections are ended and delivered."""
@@ -151,6 +169,8 @@ class Runtime:
         finally:
             for worker in self.workers:
                 worker.join()
+            if self._receiver is not None:
+                self._receiver.close()
         for worker in self.workers:
             if worker.error is not None:
                 raise worker.error
@@ -221,6 +241,8 @@ class Runtime:
             "arena_peak": sum(int(w.arena["peak"]) for w in self.workers),
             "arena_left": sum(int(w.arena["used"]) for w in self.workers),
         }
+        if self._receiver is not None:
+            extra["buffers_left"] = self._receiver.left
         return Result(self.stats(), list(self.workers[0].problems), failed, seconds, self._stop_asked, extra)
 
 

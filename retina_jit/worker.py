@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,7 @@ from retina_jit.backing import Backing, Growing
 from retina_jit.config import RuntimeConfig
 from retina_jit.delivery.event import CONTEXT, MAX_EVENT
 from retina_jit.filters.conditions import ROOM
-from retina_jit.ingest.interface import InterfaceSource
-from retina_jit.ingest.source import CaptureSource
+from retina_jit.ingest.source import Source
 from retina_jit.ingest.stream import ReadingStopped, asked_to_stop
 from retina_jit.memory import Region
 from retina_jit.parsers.crypto.library import Crypto
@@ -70,7 +69,7 @@ class Worker:
         home = self._reserve(WORKER.itemsize)
         self.address = home.address
         self.words = home.array(WORKER, 1)[0]
-        self.source: CaptureSource | InterfaceSource | None = None
+        self.source: Source | None = None
         self.frames_done = 0
         self.problems: list[str] = []
         self.error: BaseException | None = None
@@ -213,7 +212,7 @@ class Worker:
 
     # ------------------------------------------------------------------------------------------------- running
 
-    def start(self, sources: Iterable[CaptureSource | InterfaceSource]) -> None:
+    def start(self, sources: Iterable[Source]) -> None:
         """Begin to process sources, one after the other, in a new thread."""
         self._thread = threading.Thread(target=self._main, args=(sources,), name=f"retina-jit worker {int(self.words['id'])}", daemon=True)
         self._thread.start()
@@ -227,7 +226,7 @@ class Worker:
         if self._thread is not None:
             self._thread.join()
 
-    def _main(self, sources: Iterable[CaptureSource | InterfaceSource]) -> None:
+    def _main(self, sources: Iterable[Source]) -> None:
         try:
             run = jit.function(f"{self.program.loop}:run")
             finish = jit.function(f"{self.program.loop}:finish")
@@ -243,7 +242,12 @@ class Worker:
             self._backing.end()
             self.finished.set()
 
-    def _read(self, run: jit.Entry, sources: Iterable[CaptureSource | InterfaceSource]) -> None:
+    def _read(self, run: jit.Entry, sources: Iterable[Source]) -> None:
+        # A generator closes its source in this thread, also when the run is stopped.
+        with contextlib.closing(sources) if isinstance(sources, Generator) else contextlib.nullcontext():
+            self._read_each(run, sources)
+
+    def _read_each(self, run: jit.Entry, sources: Iterable[Source]) -> None:
         for source in sources:
             self.source = source
             self.words["source"] = source.address
@@ -259,7 +263,7 @@ class Worker:
             if source.unsupported:
                 self.problems.append(f"{source.name}: {source.unsupported} frames of {source.unsupported_link} were not decoded")
 
-    def _process(self, run: jit.Entry, source: CaptureSource | InterfaceSource) -> int:
+    def _process(self, run: jit.Entry, source: Source) -> int:
         while True:
             status = run(self.address)
             if status in (Status.NEED_INPUT, Status.SHRUNK) and source.refill(timeout=POLL):

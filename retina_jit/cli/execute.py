@@ -18,6 +18,7 @@ from retina_jit.cli.main import CUT, INTERRUPTED, OK
 from retina_jit.config import RuntimeConfig, load_config, to_toml
 from retina_jit.errors import ConfigError
 from retina_jit.ingest.interface import PREFIX
+from retina_jit.ingest.source import PORT
 from retina_jit.parsers.user import load_protocol
 from retina_jit.runtime import Result, Runtime
 from retina_jit.sinks import FORMATS
@@ -58,7 +59,7 @@ class Options:
         if self.interface:
             if self.files:
                 raise ConfigError("-i and -r: one of them, for a capture and an interface are not read together")
-            return (PREFIX + self.interface,)
+            return (self.interface if self.interface.startswith(PORT) else PREFIX + self.interface,)
         if self.files or not self.config:
             return self.files
         config = load_config(self.config)

@@ -67,7 +67,7 @@ def _options(*options: Decorator) -> Decorator:
 
 SOURCES = _options(
     click.option("-r", "files", multiple=True, metavar="FILE", help="Capture to read; a quoted pattern, or - for standard input. Repeatable."),
-    click.option("-i", "interface", metavar="IFACE", help="Interface to capture from."),
+    click.option("-i", "interface", metavar="IFACE", help="Interface to capture from, or dpdk:DEVICE: a PCI address, a virtual device such as dpdk:net_pcap0,rx_pcap=FILE."),
     click.option("-c", "config", metavar="FILE", help="Configuration (TOML)."),
     click.option("--protocol", "protocols", multiple=True, metavar="FILE", help="Session protocol of your own: a Python file. Repeatable."),
     click.option("--midstream", is_flag=True, help="Track TCP connections whose start was not seen."),

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import memory
+from retina_jit import jit, memory
 from retina_jit.errors import SourceError
 from retina_jit.ingest.layout import RING, SOURCE
+from retina_jit.ingest.refill import POLLIN, WAIT_MS, poll
 from retina_jit.jit import entry
-from retina_jit.memory import prefetch_read, store16_be
+from retina_jit.memory import atomic_load, atomic_store, load32, prefetch_read, shift_right, store16_be
 from retina_jit.parsers.packet.link import EN10MB, RAW
 from retina_jit.parsers.wire import u16_le, u32_le
 from retina_jit.state.layout import PACKET
@@ -37,6 +38,10 @@ RETIRE_MS = 10
 SOURCE_AT, RING_AT, ROW_AT = memory.at(SOURCE), memory.at(RING), memory.at(PACKET)
 ROW_LEN = PACKET.itemsize
 NEED_INPUT = int(Status.NEED_INPUT)
+RING_POLL = int(RING.fields["poll"][1])  # type: ignore[index]
+
+# struct tpacket_block_desc: status and number of packets are one word, 1 in its low half says that the block is ours.
+BLOCK_STATUS, FIRST_PACKET, OURS = 8, 16, 1
 
 # struct tpacket3_hdr
 NEXT, SECONDS, NANOSECONDS, CAPTURED, LENGTH, STATUS, MAC, TCI, TPID = 0, 4, 8, 12, 16, 20, 24, 32, 36
@@ -48,7 +53,7 @@ TAG = 4
 def walk(source, rows, most):
     """Fill up to `most` rows with the next frames of the block at hand. Returns how many; if none, `status` is NEED_INPUT."""
     s = SOURCE_AT(source)
-    r = RING_AT(s.ring)
+    r = RING_AT(s.device)
     at, left, n = r.at, r.left, 0
     wire, captured, number_before = s.bytes, s.captured, s.number
     while n < most and left > 0:
@@ -84,6 +89,29 @@ def walk(source, rows, most):
     if n == 0:
         s.status = NEED_INPUT
     return n
+
+
+@entry
+def more(source):
+    """Give the walked block back and wait for the next. Returns 1, or 0 if none came for a while."""
+    ring = SOURCE_AT(source).device + 0
+    r = RING_AT(ring)
+    if r.held:
+        atomic_store(r.held + BLOCK_STATUS, 0)
+        r.held = 0
+        r.next = (r.next + 1) % r.blocks
+    block = r.base + r.next * r.block
+    word = atomic_load(block + BLOCK_STATUS)
+    if not word & OURS:
+        r.poll = r.fd | POLLIN << 32
+        poll(ring + RING_POLL, 1, WAIT_MS)
+        word = atomic_load(block + BLOCK_STATUS)
+        if not word & OURS:
+            return 0
+    r.held = block
+    r.left = shift_right(word, 32)
+    r.at = block + load32(block + FIRST_PACKET)
+    return 1
 
 
 # ------------------------------------------------------------------------------------------------ seen by Python
@@ -125,7 +153,8 @@ class InterfaceSource:
         self.address = self._region.address
         self._ring_home = memory.Region(RING.itemsize)
         self._ring = self._ring_home.array(RING, 1)[0]
-        self._words["number"], self._words["ring"] = first, self._ring_home.address
+        self._words["number"], self._words["device"] = first, self._ring_home.address
+        self._words["more"] = jit.address(f"{__name__}:more")
         self._map: mmap.mmap | None = None
         self._dropped = 0
         self.problem = ""

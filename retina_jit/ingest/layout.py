@@ -20,7 +20,10 @@ SOURCE = np.dtype(
         ("fd", "i8"),  # descriptor that the kernel itself reads from; -1: none
         ("readahead", "i8"),  # address of the READAHEAD that chunks come from; 0: none
         ("poll", "i8"),  # a `struct pollfd`
-        ("ring", "i8"),  # address of the RING of an interface; 0: none
+        ("more", "i8"),  # a live source's entry that gets more frames; 0: a capture, which `read_more` reads
+        ("device", "i8"),  # address of what it gets them from: RING of an interface, RECEIVE of DPDK ports
+        ("idle", "i8"),  # 1: nothing came, and there is no need to ask Python about it
+        ("clock", "i8"),  # a live source's time while nothing comes: no frame of before will follow [ns]; 0: not known
         ("workers", "i8"),  # how many workers read the same capture, each from a source of its own
         ("worker", "i8"),  # which of them this one is for
         # How to read it.

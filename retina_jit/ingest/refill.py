@@ -1,4 +1,4 @@
-"""More input within the kernel: reading a plain file or pipe, the next block of an interface's ring.
+"""More input within the kernel: reading a plain file or pipe; live sources have an entry of their own for it.
 
 A worker that comes back to Python for each chunk waits for the interpreter's lock, up to 5 ms beside a busy thread. So the
 kernel calls read(2) itself, into a small buffer that stays in the second-level cache.
@@ -7,46 +7,19 @@ kernel calls read(2) itself, into a small buffer that stays in the second-level 
 from __future__ import annotations
 
 from retina_jit import memory
-from retina_jit.ingest.layout import CHUNK, RING, SOURCE
+from retina_jit.ingest.layout import CHUNK, SOURCE
 from retina_jit.ingest.readahead import take_chunk
 from retina_jit.jit import external, kernel
-from retina_jit.memory import atomic_load, atomic_store, load32, shift_right
+from retina_jit.memory import call1
 
-SOURCE_AT, RING_AT = memory.at(SOURCE), memory.at(RING)
+SOURCE_AT = memory.at(SOURCE)
 POLL = int(SOURCE.fields["poll"][1])  # type: ignore[index]
-RING_POLL = int(RING.fields["poll"][1])  # type: ignore[index]
 POLLIN = 1
 WAIT_MS = 100
 """How long a pipe may be silent before Python is asked whether to go on."""
 
 poll = external("poll", "int32", "int64", "int64", "int32")
 read = external("read", "int64", "int32", "int64", "int64")
-
-
-# struct tpacket_block_desc: status and number of packets are one word, 1 in its low half says that the block is ours.
-BLOCK_STATUS, FIRST_PACKET, OURS = 8, 16, 1
-
-
-@kernel
-def next_block(ring):
-    """Give the walked block back and wait for the next. Returns 1, or 0 if none came for a while."""
-    r = RING_AT(ring)
-    if r.held:
-        atomic_store(r.held + BLOCK_STATUS, 0)
-        r.held = 0
-        r.next = (r.next + 1) % r.blocks
-    block = r.base + r.next * r.block
-    word = atomic_load(block + BLOCK_STATUS)
-    if not word & OURS:
-        r.poll = r.fd | POLLIN << 32
-        poll(ring + RING_POLL, 1, WAIT_MS)
-        word = atomic_load(block + BLOCK_STATUS)
-        if not word & OURS:
-            return 0
-    r.held = block
-    r.left = shift_right(word, 32)
-    r.at = block + load32(block + FIRST_PACKET)
-    return 1
 
 
 @kernel
@@ -56,8 +29,8 @@ def read_more(source):
     The frames of earlier walks are gone after this.
     """
     s = SOURCE_AT(source)
-    if s.ring:
-        return next_block(s.ring)
+    if s.more:
+        return call1(s.more, source)
     if s.readahead:
         return 0 if s.final else take_chunk(source)
     if s.fd < 0 or s.final:

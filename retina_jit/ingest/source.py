@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -34,6 +34,9 @@ HEAD = 1 << 16
 
 UNPACKED = 4 << 20
 """Decompressed at once [byte]: for each such piece the worker needs the interpreter."""
+
+PORT = "dpdk:"
+"""What a source's name begins with to be a port of DPDK, see `retina_jit.ingest.dpdk`."""
 
 BUFFER = MAX_BLOCK + 2 * UNPACKED
 
@@ -377,6 +380,60 @@ class CaptureSource:
 
     def __repr__(self) -> str:
         return f"<CaptureSource {self.name}: {self.frames} frames>"
+
+
+class Source(Protocol):
+    """What a worker reads from: a capture, an interface, queues of a card."""
+
+    name: str
+    address: int
+    walk_unit: str
+
+    def give_to(self, worker: int, workers: int) -> int:
+        """Say which of how many workers reads. Returns among how many it has to share the packets."""
+
+    def refill(self, timeout: float | None = None) -> bool:
+        """Go on after NEED_INPUT or SHRUNK. False if there is nothing more."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether time goes on while nothing comes."""
+
+    @property
+    def status(self) -> Status:
+        """Why the last walk gave no frame."""
+
+    @property
+    def frames(self) -> int:
+        """Frames given out."""
+
+    @property
+    def number(self) -> int:
+        """Number of the last frame."""
+
+    @property
+    def dropped(self) -> int:
+        """Frames lost for want of room."""
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the input."""
+
+    @property
+    def unsupported(self) -> int:
+        """Frames of link types that are not decoded."""
+
+    @property
+    def unsupported_link(self) -> str:
+        """The last such link type."""
+
+    @property
+    def size(self) -> int:
+        """Of the input [byte]; 0 if not known."""
+
+    @property
+    def position(self) -> int:
+        """How much of it is done [byte]."""
 
 
 _SUPPORTED_HINT = ": Ethernet, raw IP, Linux cooked, BSD loopback, PPP are"

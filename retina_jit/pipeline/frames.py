@@ -83,6 +83,8 @@ def run(w):
         size, failed = s.bytes + 0, _failed(w)
         count = fill_narrow(worker.walk, worker.source, rows, BURST, worker.stats + FAILED)
         if count <= 0:
+            if s.idle:
+                continue
             return s.status + 0
         worker.now = max(worker.now, PACKET_AT(rows + (count - 1) * PACKET_SIZE).ts)
         matches = call4(worker.packet_stage, worker.tables, rows, count, worker.matches)

@@ -91,9 +91,13 @@ def run(w):
             call1(worker.read_mail, w)
         count = fill(worker.walk, worker.source, worker.rows, BURST)
         if count <= 0:
-            if SOURCE_AT(worker.source).ring and timers.TIMERS_AT(worker.timers).now:
-                expire(w)  # an interface may be silent for long
-            return SOURCE_AT(worker.source).status + 0
+            s = SOURCE_AT(worker.source)
+            if s.more and timers.TIMERS_AT(worker.timers).now:
+                worker.now = max(worker.now, s.clock)
+                expire(w)  # a live source may be silent for long
+            if s.idle:
+                continue
+            return s.status + 0
         rows = worker.rows + 0
         if worker.decap or (worker.defrag and _any_fragment(rows, count)):
             count = call2(worker.spread_rows, w, count)

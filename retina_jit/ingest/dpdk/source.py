@@ -1,0 +1,251 @@
+"""What workers read from: the queues of DPDK's ports."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from retina_jit import jit, memory
+from retina_jit.errors import SourceError
+from retina_jit.ingest.dpdk import eal as environment
+from retina_jit.ingest.dpdk import mempool
+from retina_jit.ingest.dpdk.layout import MOST_BYTES, QUEUE, RECEIVE
+from retina_jit.ingest.dpdk.library import library
+from retina_jit.ingest.dpdk.port import PCI, Port
+from retina_jit.ingest.layout import SOURCE
+from retina_jit.state.layout import BURST
+from retina_jit.status import Status
+
+HOME = "retina_jit.ingest.dpdk.receive"
+NEXT, NEXT_EARLY = 64, 8
+"""Where a buffer's next segment stands: by whether the build keeps bus addresses in buffers, at `buf_iova`."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What does not depend on the port; Retina's defaults (see `retina_jit.config_network`)."""
+
+    capacity: int = 65536
+    cache: int = 512
+    mtu: int = 1500
+    descriptors: int = 4096
+    promiscuous: bool = True
+    main_core: int | None = None
+    channels: int = 1
+    shown: bool = False
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What one worker receives: queues, each a device's place in the list and a number, and the core to run on."""
+
+    queues: tuple[tuple[int, int], ...]
+    core: int | None = None
+
+
+class Receiver:
+    """Ports, configured for some workers.
+
+    Parameters
+    ----------
+    devices : sequence of str
+        PCI addresses and virtual devices.
+    lanes : sequence of Lane
+        One for each worker.
+    settings : Settings
+
+    Attributes
+    ----------
+    ports : list of Port
+    pools : dict
+        NUMA socket -> Pool.
+    left : int
+        After `close`: buffers that did not come back.
+
+    Raises
+    ------
+    SourceError
+        No DPDK, no such device, no memory.
+    """
+
+    def __init__(self, devices: Sequence[str], lanes: Sequence[Lane], settings: Settings) -> None:
+        self.lanes, self.settings = tuple(lanes), settings
+        self.left = 0
+        self.ports: list[Port] = []
+        self.pools: dict[int, mempool.Pool] = {}
+        self._lock, self._started = threading.Lock(), False
+        library()
+        virtual = [d for d in devices if not PCI.fullmatch(d.partition(",")[0])]
+        need = mempool.size(settings.capacity, settings.mtu)
+        self.eal = environment.start(
+            environment.arguments(
+                [d for d in devices if d not in virtual], need, main_core=settings.main_core, channels=settings.channels, further=settings.arguments
+            ),
+            shown=settings.shown,
+        )
+        self.stamp, self.stamp_flag = self._stamps()
+        try:
+            for device in devices:
+                self.ports.append(Port(self.eal, device))
+            packed = len(virtual) == len(devices)
+            for index, port in enumerate(self.ports):
+                if port.socket not in self.pools:
+                    self.pools[port.socket] = mempool.Pool(self.eal, settings.capacity, settings.cache, settings.mtu, port.socket, packed=packed)
+                queues = sum(place == index for lane in lanes for place, _ in lane.queues)
+                port.configure(self.pools[port.socket], queues, settings.descriptors, settings.mtu)
+        except BaseException:
+            self.close()
+            raise
+        self._end = weakref.finalize(self, _close, self.ports, self.pools)
+
+    def _stamps(self) -> tuple[int, int]:
+        """Where a buffer's time stands, and the flag that says so; drivers that stamp register them, or we do."""
+        at, flag = ctypes.c_int(), ctypes.c_uint64()
+        code = self.eal.dpdk.call["rte_mbuf_dyn_rx_timestamp_register"](ctypes.byref(at), ctypes.byref(flag))
+        return (at.value, flag.value) if code == 0 else (0, 0)
+
+    def start(self) -> None:
+        """Begin to receive, if it has not begun."""
+        with self._lock:
+            if not self._started:
+                self._started = True
+                for port in self.ports:
+                    port.start(promiscuous=self.settings.promiscuous)
+
+    def sources(self, worker: int) -> Iterator[PortSource]:
+        """Return the source of one worker; to be asked and closed by its thread."""
+        with PortSource(self, worker) as source:
+            yield source
+
+    @property
+    def dropped(self) -> int:
+        """Frames that the cards had no room or no buffer for."""
+        return sum(s["imissed"] + s["rx_nombuf"] for s in (p.statistics for p in self.ports))
+
+    def close(self) -> None:
+        """Stop and detach the ports, give the pools back. Workers must have ended."""
+        self.left += _close(self.ports, self.pools)
+        if self.left:
+            environment.log.warning("%d packet buffers did not come back", self.left)
+
+
+def _close(ports: list[Port], pools: dict[int, mempool.Pool]) -> int:
+    left = 0
+    for port in ports:
+        port.close()
+    for pool in pools.values():
+        left += pool.in_use
+        pool.close()
+    ports.clear()
+    pools.clear()
+    return left
+
+
+class PortSource:
+    """Queues as a source of frames, with the attributes of `CaptureSource` that a worker uses."""
+
+    walk_unit = f"{HOME}:walk"
+    unsupported, unsupported_link, size, position, problem = 0, "", 0, 0, ""
+
+    def __init__(self, receiver: Receiver, worker: int) -> None:
+        self._receiver, self._worker = receiver, worker
+        self._lane = receiver.lanes[worker]
+        self.name = ", ".join(dict.fromkeys(receiver.ports[place].name for place, _ in self._lane.queues))
+        count = len(self._lane.queues)
+        self._homes = [memory.Region(n) for n in (SOURCE.itemsize, RECEIVE.itemsize, QUEUE.itemsize * count, 8 * BURST, MOST_BYTES * BURST)]
+        source, receive, queues, mbufs, scratch = self._homes
+        self.address = source.address
+        self._words: Any = source.array(SOURCE, 1)[0]
+        self._words["device"], self._words["more"] = receive.address, jit.address(f"{HOME}:more")
+        self._release = jit.function(f"{HOME}:release")
+        self.receive: Any = receive.array(RECEIVE, 1)[0]
+        self.queues = queues.array(QUEUE, count)
+        r = self.receive
+        r["queues"], r["count"], r["mbufs"], r["scratch"] = queues.address, count, mbufs.address, scratch.address
+        r["free"] = receiver.eal.dpdk.address("rte_pktmbuf_free_bulk")
+        r["next"] = NEXT
+        r["stamp"], r["stamp_flag"] = receiver.stamp, np.uint64(receiver.stamp_flag).astype(np.int64)
+        self._registered = False
+        self._open = True
+
+    def give_to(self, worker: int, workers: int) -> int:
+        """Begin to receive, on the lane's core. Returns 1: what comes is all the worker's."""
+        if self._lane.core is not None:
+            try:
+                os.sched_setaffinity(0, {self._lane.core})
+            except OSError as fault:
+                usable = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+                raise SourceError(f"core {self._lane.core}: not usable ({fault.strerror}); there are: {usable}") from fault
+        # With a number of its own the thread has a cache in the pool.
+        self._registered = self._receiver.eal.dpdk.call["rte_thread_register"]() == 0
+        self._receiver.start()
+        for n, (place, queue) in enumerate(self._lane.queues):
+            port = self._receiver.ports[place]
+            q = self.queues[n]
+            q["burst"], q["queue"] = port.receiver(queue)
+            for name, value in port.clock().items():
+                q[name] = value
+        return 1
+
+    @property
+    def is_live(self) -> bool:
+        """Time goes on while nothing comes; the kernel itself looks at the clock."""
+        return True
+
+    def refill(self, timeout: float | None = None) -> bool:
+        """The kernel asks the queues itself."""
+        return True
+
+    @property
+    def dropped(self) -> int:
+        """Frames that the cards had no room or no buffer for; told by the first worker for all."""
+        return self._receiver.dropped if self._worker == 0 else 0
+
+    @property
+    def status(self) -> Status:
+        """Why the last walk gave no frame."""
+        return Status(int(self._words["status"]))
+
+    @property
+    def frames(self) -> int:
+        """Frames given out."""
+        return int(self._words["frames"])
+
+    @property
+    def number(self) -> int:
+        """Number of the last frame of this worker."""
+        return int(self._words["number"])
+
+    def close(self) -> None:
+        """Give buffers back. By the thread that has received."""
+        if self._open:
+            self._open = False
+            self._release(self.address)
+            if self._registered:
+                self._receiver.eal.dpdk.call["rte_thread_unregister"]()
+
+    def __enter__(self) -> PortSource:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<PortSource {self.name}: {self.frames} frames>"
+
+
+def receiver_for(device: str, workers: int, settings: Settings) -> Receiver:
+    """Return a receiver of one device, with a queue for each worker."""
+    return Receiver([device], [Lane(((0, n),)) for n in range(workers)], settings)
+
+
+__all__ = ["Lane", "PortSource", "Receiver", "Settings", "receiver_for"]
