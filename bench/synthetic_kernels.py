@@ -1,7 +1,8 @@
 """A source without a file: packets of as many connections as one likes, made as they are asked for.
 
-It is walked like a capture. `at`: how many packets were given; `end`: how many there are; `base`: buffer of BURST frames;
-`unit`: connections, a power of two; `header`: 0 datagrams, 1 TCP conversations, 2 SYNs alone; `shrunk` stays 0.
+It is walked like a capture. `at`: how many places were passed; `end`: how many there are; `base`: buffer of BURST frames;
+`unit`: places of a round, a power of two; `interfaces`: connections, at most that many, for the other places are left out;
+`header`: 0 datagrams, 1 TCP conversations, 2 SYNs alone; `shrunk` stays 0.
 """
 
 from __future__ import annotations
@@ -31,9 +32,12 @@ def walk(source, rows, most):
     n = 0
     while n < most and s.at < s.end:
         which = (s.at * SPREAD) & (s.unit - 1)
+        if which >= s.interfaces:
+            s.at += 1
+            continue
         round_ = s.at // s.unit
         # The walker is asked in steps of less than a burst: a frame's place is that of its number.
-        frame = s.base + (s.at & 63) * FRAME
+        frame = s.base + (s.frames & 63) * FRAME
         back = s.header != 2 and round_ & 1
         client, server = 0x0A000000 + (which & 0xFFFFFF), 0xC6120000 + (which >> 24)
         store32_be(frame + 26, server if back else client)
