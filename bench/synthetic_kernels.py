@@ -19,7 +19,7 @@ ROW_SIZE = PACKET.itemsize
 DONE = int(Status.DONE)
 FRAME = 64
 START = 1_700_000_000_000_000_000
-SPREAD = 0x9E3779B1
+SPREAD, ANOTHER = 0x9E3779B1, 0x2C1B3C6E
 PAUSE = 100
 """Between two packets [ns]."""
 
@@ -31,11 +31,12 @@ def walk(source, rows, most):
     s.burst_at, s.burst_frames, s.burst_bytes, s.burst_captured = s.at, s.frames, s.bytes, s.captured
     n = 0
     while n < most and s.at < s.end:
-        which = (s.at * SPREAD) & (s.unit - 1)
+        round_ = s.at // s.unit
+        # Each round in an order of its own: else the records, in the order of the first round, would be met one after the other.
+        which = (s.at * (SPREAD + round_ * ANOTHER)) & (s.unit - 1)
         if which >= s.interfaces:
             s.at += 1
             continue
-        round_ = s.at // s.unit
         # The walker is asked in steps of less than a burst: a frame's place is that of its number.
         frame = s.base + (s.frames & 63) * FRAME
         back = s.header != 2 and round_ & 1

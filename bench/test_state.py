@@ -70,8 +70,8 @@ def run(kind: int, connections: int, rounds: float, **conntrack: Any) -> tuple[R
     config = RuntimeConfig(conntrack=ConntrackConfig(**conntrack))
     source = Synthetic(kind, connections, rounds)
     runtime = Runtime([named(["ConnRecord"], "", lambda rows: None, "batch")], [], config)
-    runtime.sources = [source]  # type: ignore[assignment]
-    worker, end = runtime.worker, int(source.words["end"])
+    runtime.sources = [[source]]  # type: ignore[list-item]
+    worker, dispatcher, end = runtime.workers[0], runtime.dispatchers[0], int(source.words["end"])
     seen = [(time.perf_counter(), 0)]
     worker.start([source])  # type: ignore[list-item]
     # Until all packets are taken: what comes then is the delivery of every connection, at the end.
@@ -80,18 +80,18 @@ def run(kind: int, connections: int, rounds: float, **conntrack: Any) -> tuple[R
         if at != seen[-1][1]:
             seen.append((now, at))
         # Connections that made room are delivered meanwhile.
-        if not runtime.dispatcher.drain():
+        if not dispatcher.drain():
             time.sleep(0.0002)
     worker.control(ABANDON)
     while not worker.finished.is_set():
-        runtime.dispatcher.drain()
+        dispatcher.drain()
     worker.join()
     if worker.error:
         raise worker.error
     times, places = (np.array(x, float) for x in zip(*seen, strict=True))
     borders = np.interp(np.minimum(np.arange(-(-end // source.unit) + 1) * source.unit, end), places, times)
     each = np.diff(borders) * 1e9 / (min(source.unit, end) * connections / source.unit)
-    pauses = np.sort(np.diff(times))[: -6 : -1] * 1000
+    pauses = np.sort(np.diff(times))[:-6:-1] * 1000
     return runtime._result(times[-1] - times[0]), each.tolist(), pauses.round(1).tolist()
 
 
