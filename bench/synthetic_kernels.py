@@ -2,14 +2,14 @@
 
 It is walked like a capture. `at`: how many places were passed; `end`: how many there are; `base`: buffer of BURST frames;
 `unit`: places of a round, a power of two; `interfaces`: connections, at most that many, for the other places are left out;
-`header`: 0 datagrams, 1 TCP conversations, 2 SYNs alone; `shrunk` stays 0.
+`header`: 0 datagrams, 1 TCP conversations, 2 those and a flood of SYNs; `shrunk` stays 0.
 """
 
 from __future__ import annotations
 
 from retina_jit import memory
 from retina_jit.ingest.layout import SOURCE
-from retina_jit.jit import entry
+from retina_jit.jit import entry, kernel
 from retina_jit.memory import store8, store16_be, store32_be
 from retina_jit.state.layout import PACKET
 from retina_jit.status import Status
@@ -22,41 +22,80 @@ START = 1_700_000_000_000_000_000
 SPREAD, ANOTHER = 0x9E3779B1, 0x2C1B3C6E
 PAUSE = 100
 """Between two packets [ns]."""
+LATE = 4096
+"""How many others' SYNs a SYN/ACK comes after."""
+SYN, ACK, SYN_ACK = 2, 16, 18
+UDP, TCP, FLOOD = range(3)
+DATA = 6
+"""Payload of each TCP packet after the handshake [byte]."""
+REST = 16
+"""One packet in so many is not of the flood."""
+
+
+@kernel
+def _fill(frame, which, back, far):
+    """Write addresses and ports of a connection."""
+    client, server = (0x40000000 if far else 0x0A000000) + (which & 0xFFFFFF), 0xC6120000 + (which >> 24)
+    store32_be(frame + 26, server if back else client)
+    store32_be(frame + 30, client if back else server)
+    port = 1024 + (which & 0x7FFF)
+    store16_be(frame + 34, 443 if back else port)
+    store16_be(frame + 36, port if back else 443)
+
+
+@kernel
+def _fill_tcp(frame, seq, ack, flags, length):
+    store16_be(frame + 16, 40 + length)
+    store32_be(frame + 38, seq)
+    store32_be(frame + 42, ack)
+    store8(frame + 47, flags)
+
+
+@kernel
+def _next(s, frame):
+    """Write the packet of the next place. Returns 1, or 0 if that has none."""
+    at = s.at + 0
+    s.at += 1
+    round_ = at // s.unit
+    if s.header and round_ < 2:
+        # Two rounds in one: SYNs, and the answers to earlier ones.
+        answer = at & 1
+        place = (at >> 1) - LATE * answer
+        which = (place * SPREAD) & (s.unit - 1)
+        if place < 0 or which >= s.interfaces:
+            return 0
+        _fill(frame, which, answer != 0, False)
+        _fill_tcp(frame, 1, 2 * answer, SYN_ACK if answer else SYN, 0)
+        return 1
+    # Each round in an order of its own: else the records, in the order of the first round, would be met one after the other.
+    which = (at * (SPREAD + round_ * ANOTHER)) & (s.unit - 1)
+    if s.header == FLOOD and at % REST:
+        _fill(frame, at * SPREAD & 0xFFFFFFFF, False, True)
+        _fill_tcp(frame, 1, 0, SYN, 0)
+        return 1
+    if which >= s.interfaces:
+        return 0
+    back = round_ & 1 and s.header != FLOOD
+    _fill(frame, which, back, False)
+    if s.header == TCP:
+        _fill_tcp(frame, 2 + (round_ - 2) // 2 * DATA, 2 + (round_ - 1) // 2 * DATA, ACK, DATA)
+    elif s.header == FLOOD:
+        _fill_tcp(frame, 2, 2, ACK, 0)
+    return 1
 
 
 @entry
 def walk(source, rows, most):
-    """Fill rows with the next packets: each round goes once through all connections, in an order without pattern."""
+    """Fill rows with the next packets."""
     s = SOURCE_AT(source)
     s.burst_at, s.burst_frames, s.burst_bytes, s.burst_captured = s.at, s.frames, s.bytes, s.captured
     n = 0
     while n < most and s.at < s.end:
-        round_ = s.at // s.unit
-        # Each round in an order of its own: else the records, in the order of the first round, would be met one after the other.
-        which = (s.at * (SPREAD + round_ * ANOTHER)) & (s.unit - 1)
-        if which >= s.interfaces:
-            s.at += 1
-            continue
         # The walker is asked in steps of less than a burst: a frame's place is that of its number.
         frame = s.base + (s.frames & 63) * FRAME
-        back = s.header != 2 and round_ & 1
-        client, server = 0x0A000000 + (which & 0xFFFFFF), 0xC6120000 + (which >> 24)
-        store32_be(frame + 26, server if back else client)
-        store32_be(frame + 30, client if back else server)
-        port = 1024 + (which & 0x7FFF)
-        store16_be(frame + 34, 443 if back else port)
-        store16_be(frame + 36, port if back else 443)
-        if s.header:
-            store32_be(frame + 38, round_ // 2 + 1)
-            store32_be(frame + 42, (round_ + 1) // 2 + (0 if round_ == 0 else 1))
-            flags = 16
-            if round_ == 0 or s.header == 2:
-                flags = 2
-            elif round_ == 1:
-                flags = 18
-            store8(frame + 47, flags)
+        if _next(s, frame) == 0:
+            continue
         row = ROW_AT(rows + n * ROW_SIZE)
-        s.at += 1
         s.frames += 1
         s.number += 1
         row.frame, row.ts, row.caplen, row.length, row.link, row.number = frame, START + s.at * PAUSE, 60, 60, 1, s.number

@@ -17,6 +17,10 @@ from retina_jit.pipeline.layout import MOST_PIECES
 MOST_LISTED = 3 << 20
 
 
+MOST_CONNECTIONS = 1 << 28
+"""Of one worker: the timer wheel numbers its entries with 32 bits, and there may be eight times as many of them."""
+
+
 class ConntrackConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Connection tracking. Times in ms of capture time.
 
@@ -153,8 +157,8 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
                 raise ConfigError(f"conntrack.{name} = {value}: must be positive")
         if self.conntrack.table_full not in ("refuse", "evict"):
             raise ConfigError(f"conntrack.table_full = {self.conntrack.table_full!r}: must be 'refuse' or 'evict'")
-        if self.conntrack.max_connections >= 1 << 31:
-            raise ConfigError("conntrack.max_connections: at most 2147483647")
+        if self.conntrack.max_connections > MOST_CONNECTIONS:
+            raise ConfigError(f"conntrack.max_connections = {self.conntrack.max_connections}: at most {MOST_CONNECTIONS}")
         if self.conntrack.probe_datagrams > MOST_PIECES:
             raise ConfigError(f"conntrack.probe_datagrams = {self.conntrack.probe_datagrams}: at most {MOST_PIECES}")
         if self.conntrack.packet_list_bytes > MOST_LISTED:

@@ -154,10 +154,10 @@ class Worker:
         timers = timers_region.array(TIMERS, 1)[0]
         timers["resolution"] = c.timeout_resolution * MS
         timers["slots"] = self._reserve(8 * SLOTS).address
-        # A record may be filed again (reuse, a deadline moved forward) before its old entry is visited. A burst adds two
-        # entries per packet before `rebuild` can be called.
+        # A record may be filed again (reuse, a deadline moved forward) before its old entry is visited: then they are swept.
+        # Meanwhile a packet adds two at most, and four or more are swept.
         timers["most_entries"] = 4 * most
-        timers["most"] = SLOTS + (4 * most + 4 * MOST_ROWS) // PER_BLOCK + 1
+        timers["most"] = SLOTS + (8 * most + 16 * MOST_ROWS) // PER_BLOCK + 1
         timers["blocks"] = self._reserve(BLOCK * int(timers["most"])).address
         arena_region = self._reserve(ARENA.itemsize)
         arena = arena_region.array(ARENA, 1)[0]

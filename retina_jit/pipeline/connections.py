@@ -63,7 +63,7 @@ def _create(w, row_address, high):
         add(w, NOT_SYN, one)
         return NONE
     index = insert(worker.table, row, high)
-    if index == NONE and worker.evict and call1(worker.make_room, w):
+    if index == NONE and call1(worker.make_room, w):
         index = insert(worker.table, row, high)
     if index == NONE:
         add(w, TABLE_FULL, one)

@@ -1,4 +1,8 @@
-"""Ending what has been silent for too long, and everything at the end of the input."""
+"""Ending what has been silent for too long, and everything at the end of the input.
+
+However much is due at once, packets wait for a part of it only: what a burst leaves of it is the next one's. Nobody can tell
+from the events, for a packet of a connection that is due ends it itself, and a full table asks for what is due first.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,16 @@ from retina_jit.state import timers
 from retina_jit.state.flowkey import protocol_of
 from retina_jit.state.layout import ANSWERED, OVER, SEEN_TWO
 from retina_jit.state.table import TABLE_AT, move_slots, prefetch_index, prefetch_slot
-from retina_jit.state.track import signed32
 
 EXPIRED, DRAINED, CLOSED, EVICTED, EVICTED_HALF_OPEN = (
     counter(f"ended_{n}") for n in ("expired", "drained", "closed", "evicted", "half_open")
 )  # fmt: skip
 SLOTS_PER_BURST = 64
+VISITS, VISITS_PER_PACKET = 512, 4
+"""Entries of the wheel looked at with each burst, some 20 us: more than it adds, two for a packet."""
+VISITS_IDLE = 1 << 18
+"""And when no packet has come for a while, some 20 ms."""
+FOREVER = 1 << 62
 AHEAD = 8
 """How many connections ahead memory is asked for."""
 
@@ -31,64 +39,89 @@ def window(w, c):
 
 
 @kernel
-def _visit(w, tick, upto, now, why):
-    """Look at every connection filed under the slot of `tick`: end it if it is silent too long at `now`, or file it anew.
+def _visit(w, block, now, why):
+    """Look at every connection in an unhooked block: end it if it is silent too long at `now`, or file it anew.
 
-    upto: what is filed under a later tick stays there.
+    Returns how many entries there were.
     """
     worker = WORKER_AT(w)
-    slot = tick & (timers.SLOTS - 1)
-    block = timers.take_chain(worker.timers, tick)
-    while block:
-        count = timers.count_of(block)
-        for n in range(min(count, AHEAD)):
-            prefetch_index(worker.table, timers.index_in(block, n))
-        for n in range(count):
-            if n + 2 * AHEAD < count:
-                prefetch_index(worker.table, timers.index_in(block, n + 2 * AHEAD))
-            if n + AHEAD < count:
-                # Removing it will look for its slot.
-                prefetch_slot(worker.table, connection_of(w, timers.index_in(block, n + AHEAD)).hash)
-            index = timers.index_in(block, n)
-            c = connection_of(w, index)
-            # Filed elsewhere by now, or another connection in the same record: not this entry's business.
-            if c.life and c.filed & (timers.SLOTS - 1) == slot:
-                if signed32(upto - c.filed) < 0:
-                    timers.file_at(worker.timers, worker.table, index, upto - signed32(upto - c.filed))
-                elif now - c.last > window(w, c):
-                    terminate(w, index, CLOSED if c.flags & OVER else why)
-                else:
-                    timers.file(worker.timers, worker.table, index, c.last + window(w, c))
-        following = load64(block)
-        timers.free_block(worker.timers, block)
-        block = following
+    count = timers.count_of(block)
+    for n in range(min(count, 2 * AHEAD)):
+        prefetch_index(worker.table, timers.index_in(block, n))
+    for n in range(count):
+        if n + 2 * AHEAD < count:
+            prefetch_index(worker.table, timers.index_in(block, n + 2 * AHEAD))
+        if n + AHEAD < count:
+            # Removing it will look for its slot.
+            prefetch_slot(worker.table, connection_of(w, timers.index_in(block, n + AHEAD)).hash)
+        index = timers.index_in(block, n)
+        c = connection_of(w, index)
+        # Filed elsewhere by now, or another connection in the same record: not this entry's business.
+        if c.filed == timers.entry_number(worker.timers, block, n):
+            if now - c.last > window(w, c):
+                terminate(w, index, CLOSED if c.flags & OVER else why)
+            else:
+                timers.file(worker.timers, worker.table, index, c.last + window(w, c))
+    timers.free_block(worker.timers, block)
+    return count
 
 
 @kernel
-def expire(w):
-    """Turn the wheel to the latest capture time; end what has been silent for too long."""
+def _turn(w, visits):
+    """Turn the wheel towards the latest capture time, ending what has been silent for too long.
+
+    Stops after some `visits` entries. Returns how many it might still have looked at: 0 or less if there may be more.
+    """
+    worker = WORKER_AT(w)
+    t = timers.TIMERS_AT(worker.timers)
+    tick = worker.now // t.resolution
+    # After a pause longer than a turn of the wheel each slot is to be looked at once.
+    t.now = max(t.now, tick - timers.SLOTS)
+    while visits > 0:
+        block = timers.take_block(worker.timers, t.now)
+        if block:
+            visits -= _visit(w, block, worker.now, EXPIRED)
+        elif t.now < tick:
+            t.now += 1
+        else:
+            break
+    return visits
+
+
+@kernel
+def _sweep(w, visits):
+    """File a part of the wheel anew: entries that are not valid any more have piled up.
+
+    They do when connections come and go while capture time stands still.
+    """
+    worker = WORKER_AT(w)
+    t = timers.TIMERS_AT(worker.timers)
+    while visits > 0:
+        block = timers.take_stale(worker.timers)
+        if block == 0:
+            break
+        tick = t.now + ((t.sweep - t.now) & (timers.SLOTS - 1))
+        visits -= timers.file_block(worker.timers, worker.table, block, tick)
+
+
+@kernel
+def expire(w, visits):
+    """After a burst: go on with what is due, and with the growth of the table; some `visits` entries of the wheel."""
     worker = WORKER_AT(w)
     t = timers.TIMERS_AT(worker.timers)
     if TABLE_AT(worker.table).old:
         # Insertions alone would do, but there may be no more of them, and two look-ups cost more than one.
         move_slots(worker.table, SLOTS_PER_BURST)
-    if t.entries > t.most_entries:
-        timers.rebuild(worker.timers, worker.table)
-    tick = worker.now // t.resolution
-    if tick - t.now > timers.SLOTS:
-        # A pause longer than a turn of the wheel: look at every slot once.
-        t.now = tick
-        for slot in range(timers.SLOTS):
-            _visit(w, slot, t.now, worker.now, EXPIRED)
-    else:
-        while t.now < tick:
-            t.now += 1
-            _visit(w, t.now, t.now, worker.now, EXPIRED)
+    _turn(w, visits)
+    if t.sweep or t.swept:
+        _sweep(w, visits)
+    elif t.entries > t.most_entries:
+        t.sweep = timers.SLOTS
 
 
 @entry
 def make_room(w):
-    """The table is full: end the connections whose time would be over first. Returns 1 if there is room now.
+    """The table is full: end what is due, then, if it may evict, whose time would be over first. Returns 1 if there is room now.
 
     Goes forward over the wheel, and not again over what it has looked at before time goes on: the cost is that of a turn.
     """
@@ -97,10 +130,17 @@ def make_room(w):
     table = TABLE_AT(worker.table)
     if t.now == 0:
         return 0
-    worker.room_tick = max(worker.room_tick, t.now + 1)
-    while table.live >= table.most and worker.room_tick < t.now + timers.SLOTS:
-        _visit(w, worker.room_tick, worker.room_tick, worker.room_tick * t.resolution, EVICTED)
-        worker.room_tick += 1
+    while table.live >= table.most and _turn(w, 1) <= 0:
+        pass
+    if worker.evict:
+        worker.room_tick = max(worker.room_tick, t.now + 1)
+        # What is due later than a turn ahead stands in the last slot: what is looked at there would be filed there anew.
+        while table.live >= table.most and worker.room_tick < t.now + timers.SLOTS - 1:
+            block = timers.take_block(worker.timers, worker.room_tick)
+            if block:
+                _visit(w, block, worker.room_tick * t.resolution, EVICTED)
+            else:
+                worker.room_tick += 1
     return 1 if table.live < table.most else 0
 
 
@@ -124,6 +164,8 @@ def note_attempt(w, index):
 def drain(w):
     """The input is over: end every connection."""
     worker = WORKER_AT(w)
+    if timers.TIMERS_AT(worker.timers).now:
+        _turn(w, FOREVER)
     unused = TABLE_AT(worker.table).unused
     for index in range(unused):
         if index + AHEAD < unused:

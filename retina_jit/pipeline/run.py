@@ -11,7 +11,7 @@ from retina_jit.jit import entry, kernel
 from retina_jit.memory import atomic_load, call1, call2, call4, load64, store64
 from retina_jit.pipeline.access import PACKET_AT, PACKET_SIZE, WORKER_AT, add, counter
 from retina_jit.pipeline.connections import packet
-from retina_jit.pipeline.expiry import drain, expire
+from retina_jit.pipeline.expiry import VISITS, VISITS_IDLE, VISITS_PER_PACKET, drain, expire
 from retina_jit.pipeline.layout import WORKER
 from retina_jit.pipeline.matches import FAILED, MATCHED, deliver_matches
 from retina_jit.pipeline.share import OTHERS, mark_others
@@ -94,7 +94,8 @@ def run(w):
             s = SOURCE_AT(worker.source)
             if s.more and timers.TIMERS_AT(worker.timers).now:
                 worker.now = max(worker.now, s.clock)
-                expire(w)  # a live source may be silent for long
+                # A live source may be silent for long; where it is polled, there are many of these.
+                expire(w, VISITS if s.idle else VISITS_IDLE)
             if s.idle:
                 continue
             return s.status + 0
@@ -119,7 +120,7 @@ def run(w):
             for n in range(survivors):
                 packet(w, load64(worker.survivors + 8 * n))
         if t.now:
-            expire(w)
+            expire(w, VISITS + VISITS_PER_PACKET * survivors)
         f = FRAGMENTS_AT(worker.fragments)
         if f.live or f.done:
             call2(worker.sweep_fragments, w, worker.now)

@@ -2,10 +2,11 @@
 
 A packet only writes `last` in the record that it holds anyway. The wheel keeps every connection once, under the tick at
 which it was due when it was filed; when that tick comes it is looked at, and filed anew if it has been active since.
-A connection knows the tick it is filed under (`filed`), so an entry left behind by an earlier use of the record, or by a
-deadline that was moved forward, is recognised and ignored.
+A connection knows its entry's number (`filed`), so one left behind by an earlier use of the record, or by a deadline that
+was moved forward, is recognised and ignored.
 
-Ticks are `resolution` ns long. Slots hold chains of blocks of connection indices.
+Ticks are `resolution` ns long. Slots hold chains of blocks of connection indices. Blocks are unhooked one by one, so that
+whoever works on the wheel may stop at any block and let packets go first.
 """
 
 from __future__ import annotations
@@ -13,29 +14,40 @@ from __future__ import annotations
 import numpy as np
 
 from retina_jit import memory
-from retina_jit.jit import kernel
-from retina_jit.memory import load32, load64, store32, store64
-from retina_jit.state.table import CONNECTION_AT, TABLE_AT, record_address
-from retina_jit.state.track import signed32
+from retina_jit.jit import kernel, leaf
+from retina_jit.memory import load32, load64, prefetch_write, store32, store64
+from retina_jit.state.table import CONNECTION_AT, record_address
 
 SLOTS = 4096
 BLOCK = 256
 PER_BLOCK = (BLOCK - 16) // 4
+NUMBERS = 64
+"""Numbers of entries per block, PER_BLOCK of them in use."""
+AHEAD = 16
+"""How many connections ahead memory is asked for."""
 
 TIMERS = np.dtype(
     [
         ("resolution", "i8"),  # length of a tick [ns]
-        ("now", "i8"),  # the tick up to which all is done
+        ("now", "i8"),  # the tick that is being done; of those before it nothing is left
         ("slots", "i8"),  # address of SLOTS words: first block of each chain, 0: empty
         ("blocks", "i8"),  # address of the block pool
         ("unused", "i8"),  # blocks from here on were never used
         ("most", "i8"),  # size of the pool [block]
         ("free", "i8"),  # first freed block
         ("entries", "i8"),  # in all chains
-        ("most_entries", "i8"),  # more of them than this: it is time for `rebuild`
+        ("most_entries", "i8"),  # more of them than this: it is time to sweep
+        ("sweep", "i8"),  # slots still to be swept
+        ("swept", "i8"),  # first block of the chain that is being swept, unhooked from its slot
     ]
 )
 TIMERS_AT = memory.at(TIMERS)
+
+
+@leaf
+def entry_number(timers, block, n):
+    """Number of the n-th entry of a block, never 0."""
+    return (block - TIMERS_AT(timers).blocks) // BLOCK * NUMBERS + n + 1
 
 
 @kernel
@@ -45,7 +57,7 @@ def _new_block(timers, following):
         block = t.free + 0
         t.free = load64(block)
     else:
-        # Its end is not reached: every slot has one block that is not full at most, and `rebuild` keeps entries few.
+        # Its end is not reached: every slot has one block that is not full at most, and sweeping keeps entries few.
         block = t.blocks + t.unused * BLOCK
         t.unused += 1
     store64(block, following)
@@ -77,7 +89,6 @@ def file(timers, table, index, due):
 def file_at(timers, table, index, tick):
     """Keep a connection under a tick that lies less than a turn ahead."""
     t = TIMERS_AT(timers)
-    CONNECTION_AT(record_address(table, index)).filed = tick & 0xFFFFFFFF
     slot = t.slots + 8 * (tick & (SLOTS - 1))
     block = load64(slot)
     if block == 0 or load64(block + 8) == PER_BLOCK:
@@ -86,6 +97,7 @@ def file_at(timers, table, index, tick):
     count = load64(block + 8)
     store32(block + 16 + 4 * count, index)
     store64(block + 8, count + 1)
+    CONNECTION_AT(record_address(table, index)).filed = entry_number(timers, block, count)
     t.entries += 1
 
 
@@ -96,37 +108,50 @@ def count_of(block):
 
 
 @kernel
-def take_chain(timers, tick):
-    """Unhook and return the first block filed under `tick`."""
+def take_block(timers, tick):
+    """Unhook and return the first block filed under `tick`, 0: there is none."""
     t = TIMERS_AT(timers)
     slot = t.slots + 8 * (tick & (SLOTS - 1))
-    first = load64(slot)
-    store64(slot, 0)
-    block = first
-    while block:
+    block = load64(slot)
+    if block:
+        store64(slot, load64(block))
         t.entries -= count_of(block)
-        block = load64(block)
-    return first
+    return block
 
 
 @kernel
-def rebuild(timers, table):
-    """File every connection anew, each once: entries that are not valid any more have piled up.
+def take_stale(timers):
+    """Unhook and return the next block to be swept, 0: the sweep is over. It is of the slot `sweep`.
 
-    They do when connections come and go while capture time stands still.
+    What of it is still valid is to be filed there anew; so a slot's chain is unhooked as a whole.
     """
     t = TIMERS_AT(timers)
-    for slot in range(SLOTS):
-        block = take_chain(timers, slot)
-        while block:
-            following = load64(block)
-            free_block(timers, block)
-            block = following
-    for index in range(TABLE_AT(table).unused):
-        c = CONNECTION_AT(record_address(table, index))
-        if c.life:
-            ahead = signed32(c.filed - t.now)
-            file_at(timers, table, index, t.now + min(max(ahead, 1), SLOTS - 1))
+    while t.swept == 0 and t.sweep:
+        t.sweep -= 1
+        slot = t.slots + 8 * t.sweep
+        t.swept = load64(slot)
+        store64(slot, 0)
+    block = t.swept + 0
+    if block:
+        t.swept = load64(block)
+        t.entries -= count_of(block)
+    return block
+
+
+@kernel
+def file_block(timers, table, block, tick):
+    """File what is valid in an unhooked block under `tick`, and give the block back. Returns how many entries there were."""
+    count = count_of(block)
+    for n in range(min(count, AHEAD)):
+        prefetch_write(record_address(table, index_in(block, n)))
+    for n in range(count):
+        if n + AHEAD < count:
+            prefetch_write(record_address(table, index_in(block, n + AHEAD)))
+        index = index_in(block, n)
+        if CONNECTION_AT(record_address(table, index)).filed == entry_number(timers, block, n):
+            file_at(timers, table, index, tick)
+    free_block(timers, block)
+    return count
 
 
 @kernel

@@ -10,7 +10,18 @@ from retina_jit.state.arena import allocate, enlarge, release
 from retina_jit.state.flowkey import set_key
 from retina_jit.state.layout import PACKET
 from retina_jit.state.table import CONNECTION_AT, find, insert, record_address, remove
-from retina_jit.state.timers import TIMERS_AT, count_of, file, free_block, index_in, rebuild, take_chain
+from retina_jit.state.timers import (
+    SLOTS,
+    TIMERS_AT,
+    count_of,
+    entry_number,
+    file,
+    file_block,
+    free_block,
+    index_in,
+    take_block,
+    take_stale,
+)
 
 PACKET_AT = memory.at(PACKET)
 SIZE = PACKET.itemsize
@@ -61,7 +72,7 @@ def blocks(arena, operations, count, answers):
 @entry
 def file_timer(timers, tables, index, due):
     file(timers, tables, index, due)
-    return CONNECTION_AT(record_address(tables, index)).filed + 0
+    return 0
 
 
 @entry
@@ -69,24 +80,28 @@ def take(timers, tables, tick, out):
     """Advance to a tick. Lists the indices filed under it that are valid there; returns how many."""
     t = TIMERS_AT(timers)
     t.now = tick
-    block = take_chain(timers, tick)
+    block = take_block(timers, tick)
     found = 0
     while block:
         for n in range(count_of(block)):
             index = index_in(block, n)
-            if CONNECTION_AT(record_address(tables, index)).filed == tick & 0xFFFFFFFF:
+            if CONNECTION_AT(record_address(tables, index)).filed == entry_number(timers, block, n):
                 store64(out + 8 * found, index)
                 found += 1
-        following = load64(block)
         free_block(timers, block)
-        block = following
+        block = take_block(timers, tick)
     return found
 
 
 @entry
-def anew(timers, tables):
-    rebuild(timers, tables)
-    return 0
+def sweep_block(timers, tables):
+    """Sweep the next block. Returns whether there was one."""
+    t = TIMERS_AT(timers)
+    block = take_stale(timers)
+    if block == 0:
+        return 0
+    file_block(timers, tables, block, t.now + ((t.sweep - t.now) & (SLOTS - 1)))
+    return 1
 
 
 @entry

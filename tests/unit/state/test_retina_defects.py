@@ -321,3 +321,22 @@ def test_full_table_refuses_or_makes_room():
     # The oldest go first.
     order = [c.first_seen_ts for c in seen[: counters["ended_evicted"]]]
     assert order == sorted(order)
+
+
+def test_what_is_due_at_once_is_ended_in_parts_and_all_of_it():
+    """A burst ends a few hundred connections, and waits for no more; a full table does not refuse while others are due."""
+    frames = []
+    for start, net in ((START, "10.0"), (START + 1000 * S, "10.1")):
+        for n in range(3000):
+            exchange = UdpExchange((f"{net}.{n >> 8}.{n & 255}", 1024), B, start_ns=start + n)
+            exchange.to_server(b"x")
+            frames += exchange.frames
+    # Forty minutes later, many turns of the wheel, one packet at a time does for the second three thousand.
+    for n in range(100):
+        exchange = UdpExchange(("10.2.0.1", 1024), B, start_ns=START + 3400 * S + n)
+        exchange.to_server(b"x")
+        frames += exchange.frames
+    seen, counters = records(frames, max_connections=3000)
+    assert (len(seen), counters["table_full"]) == (6001, 0)
+    assert (counters["ended_expired"], counters["ended_drained"]) == (6000, 1)
+    assert len({c.five_tuple.orig for c in seen}) == 6001
