@@ -22,7 +22,7 @@ from retina_jit.errors import CallbackError, SourceError
 from retina_jit.ingest.source import PORT, Source, open_sources
 from retina_jit.parsers.user import load_protocol
 from retina_jit.program import Program
-from retina_jit.subscription import Subscription
+from retina_jit.subscription import Subscription, subscriptions_of
 from retina_jit.worker import ABANDON, STOP, Worker
 
 if TYPE_CHECKING:
@@ -259,12 +259,25 @@ def user_traceback(error: CallbackError) -> str:
 
 
 def run(
-    subscriptions: Sequence[Subscription],
+    subscriptions: Sequence[Subscription | Callable[..., Any]],
     *sources: str | os.PathLike[str],
     config: RuntimeConfig | None = None,
 ) -> Result:
-    """Run subscriptions over captures; see `Runtime`."""
-    return Runtime(subscriptions, sources, config).run()
+    """Run subscriptions over captures.
+
+    Parameters
+    ----------
+    subscriptions : sequence
+        Functions that are decorated with `subscribe`, or Subscriptions.
+    *sources : paths, patterns or "-"
+    config : RuntimeConfig, optional
+
+    Raises
+    ------
+    RetinaJitError
+        See `Runtime`.
+    """
+    return Runtime([one for given in subscriptions for one in subscriptions_of(given)], sources, config).run()
 
 
 __all__ = ["Result", "Runtime", "run", "user_traceback"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import re
@@ -144,6 +145,7 @@ class Subscription:
             raise SubscriptionError(f"{where}: state= belongs to deliver='jit'; a Python callback keeps state as it likes")
 
 
+_MARK = "__retina_jit_subscriptions__"
 _collected: list[Subscription] = []
 
 
@@ -234,7 +236,7 @@ def subscribe(
         At most one: call again and again while the connection lives, first with the packet that completes the match. A
         function that returns False is not called again for that connection. See docs/levels.md.
     at_end : bool
-        With every_...: also call at the end of the connection.
+        With one of them: also call at the end of the connection.
 
     Raises
     ------
@@ -253,9 +255,25 @@ def subscribe(
         made = Subscription(filter, resolved, callback, deliver, _state(state), merge, name, _folder(callback), every=every)
         made.check()
         _collected.append(made)
+        with contextlib.suppress(AttributeError):  # a builtin has no attributes of its own
+            vars(callback).setdefault(_MARK, []).append(made)
         return callback
 
     return decorate
+
+
+def subscriptions_of(given: Subscription | Callable[..., Any]) -> list[Subscription]:
+    """Return the subscriptions of a function decorated with `subscribe`; a Subscription is its own.
+
+    Raises
+    ------
+    SubscriptionError
+        It is neither.
+    """
+    found = [given] if isinstance(given, Subscription) else getattr(given, _MARK, [])
+    if not found:
+        raise SubscriptionError(f"{getattr(given, '__name__', given)!s} is not subscribed to anything; decorate it with @subscribe(filter)")
+    return list(found)
 
 
 def _folder(callback: Callable[..., Any]) -> str:

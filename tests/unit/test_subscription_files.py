@@ -9,7 +9,7 @@ import pytest
 from retina_jit.datatypes import ConnRecord, FiveTuple, TlsHandshake
 from retina_jit.datatypes.sessions import list_of
 from retina_jit.errors import SubscriptionError
-from retina_jit.subscription import Every, Subscription, load_subscriptions
+from retina_jit.subscription import Every, Subscription, load_subscriptions, subscribe, subscriptions_of, take_collected
 
 
 def log_tls(tls: TlsHandshake, who: FiveTuple) -> None: ...
@@ -91,3 +91,15 @@ def test_errors_of_the_file_itself(tmp_path, text, reason):
     with pytest.raises(SubscriptionError) as caught:
         load(tmp_path, text)
     assert reason in str(caught.value)
+
+
+def test_a_function_knows_its_subscriptions() -> None:
+    @subscribe("tls", "TlsHandshake")
+    @subscribe("dns", "DnsTransaction")
+    def seen(session: object) -> None: ...
+
+    take_collected()
+    assert [s.filter for s in subscriptions_of(seen)] == ["dns", "tls"]
+    assert subscriptions_of(subscriptions_of(seen)[0]) == [subscriptions_of(seen)[0]]
+    with pytest.raises(SubscriptionError, match=r"print is not subscribed to anything; decorate it with @subscribe\(filter\)"):
+        subscriptions_of(print)
