@@ -9,7 +9,14 @@ import pytest
 from retina_jit.datatypes import ConnRecord, FiveTuple, TlsHandshake
 from retina_jit.datatypes.sessions import list_of
 from retina_jit.errors import SubscriptionError
-from retina_jit.subscription import Every, Subscription, load_subscriptions, subscribe, subscriptions_of, take_collected
+from retina_jit.subscription import (
+    Every,
+    Subscription,
+    load_subscriptions,
+    subscribe,
+    subscriptions_of,
+    take_collected,
+)
 
 
 def log_tls(tls: TlsHandshake, who: FiveTuple) -> None: ...
