@@ -22,6 +22,9 @@ SLACK_MIB = 128
 """Memory beside the pools without huge pages [MiB]: rings, queues, tables."""
 
 
+_CHATTER = ("EAL: Detected", "EAL: Selected", "EAL: Physical addresses", "EAL: Multi-process")
+
+
 class _Log:
     """DPDK's log, drained by a thread; a full pipe would stop the drivers."""
 
@@ -77,10 +80,10 @@ class Eal:
             raise SourceError(f"DPDK does not start: {dpdk.reason()}; arguments: {' '.join(arguments)}{self.said()}")
         atexit.register(self._end)
 
-    def said(self, lines: int = 4) -> str:
+    def said(self, lines: int = 3) -> str:
         """Return the last lines of the log, to be put behind an error."""
         threading.Event().wait(0.05)  # for the thread that drains it
-        last = [line for line in self.log.lines if line.strip()][-lines:]
+        last = [line for line in self.log.lines if line.strip() and not line.startswith(_CHATTER)][-lines:]
         return f"; its log ends: {' | '.join(last)}" if last else ""
 
     def _end(self) -> None:

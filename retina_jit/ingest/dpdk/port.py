@@ -137,7 +137,7 @@ class Port:
     def _configuration(self, queues: int, mtu: int) -> tuple[Any, Any]:
         """Return a filled rte_eth_conf, and what it points to."""
         at = self._eal.dpdk.abi.conf
-        conf = (c_uint8 * at["size"])()
+        conf = (c_uint8 * ROOM)()
         most = self._mtu(mtu)
         if self._eal.dpdk.node in FRAME_LENGTH_INSTEAD_OF_MTU:
             most += ETHERNET + CHECKSUM + TAGS

@@ -20,13 +20,12 @@ from retina_jit.ingest.dpdk import mempool
 from retina_jit.ingest.dpdk.layout import MOST_BYTES, QUEUE, RECEIVE
 from retina_jit.ingest.dpdk.library import library
 from retina_jit.ingest.dpdk.port import PCI, Port
+from retina_jit.ingest.dpdk.selfcheck import prove
 from retina_jit.ingest.layout import SOURCE
 from retina_jit.state.layout import BURST
 from retina_jit.status import Status
 
 HOME = "retina_jit.ingest.dpdk.receive"
-NEXT, NEXT_EARLY = 64, 8
-"""Where a buffer's next segment stands: by whether the build keeps bus addresses in buffers, at `buf_iova`."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,7 @@ class Receiver:
             ),
             shown=settings.shown,
         )
+        self.next = prove(self.eal)
         self.stamp, self.stamp_flag = self._stamps()
         try:
             for device in devices:
@@ -172,7 +172,7 @@ class PortSource:
         r = self.receive
         r["queues"], r["count"], r["mbufs"], r["scratch"] = queues.address, count, mbufs.address, scratch.address
         r["free"] = receiver.eal.dpdk.address("rte_pktmbuf_free_bulk")
-        r["next"] = NEXT
+        r["next"] = receiver.next
         r["stamp"], r["stamp_flag"] = receiver.stamp, np.uint64(receiver.stamp_flag).astype(np.int64)
         self._registered = False
         self._open = True

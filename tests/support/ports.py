@@ -1,0 +1,181 @@
+"""Programs over ports of DPDK: a process of its own for each, for DPDK can be begun once.
+
+`python -m support.ports JOB`. Prints what was seen as JSON.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+from retina_jit.config_network import MempoolConfig
+from retina_jit.errors import SourceError
+from retina_jit.ingest.dpdk import selfcheck
+from retina_jit.ingest.dpdk.abi import KNOWN
+from retina_jit.ingest.dpdk.eal import arguments, start
+from retina_jit.ingest.dpdk.layout import MBUF
+from retina_jit.ingest.dpdk.library import Library, folder
+from retina_jit.ingest.dpdk.mempool import Pool
+from retina_jit.ingest.dpdk.port import Port
+from support.running import config, runtime, to
+
+TYPES = ("TlsHandshake,FiveTuple", "DnsTransaction,FiveTuple", "FiveTuple,ConnRecord")
+PATIENCE = 60
+
+
+def run(sources: list[str], frames: int, workers: int = 1, capacity: int = 4096, before: Any = None, prepare: Any = None, seconds: float = 0.0) -> dict[str, Any]:
+    """Run until so many frames have come or been lost, or for some seconds."""
+    seen: Counter[str] = Counter()
+    raw: list[tuple[int, str]] = []
+    subscriptions = [to(t, "", lambda *a, t=t: seen.update([f"{t} {a[0] if t.startswith('F') else ''} {a[-1]}"])) for t in TYPES]
+    subscriptions.append(to("ZcFrame", "frame.len > 0", lambda f: raw.append((f.ts, bytes(f.data).hex()))))
+    settings = msgspec.structs.replace(config(), workers=workers, mempool=MempoolConfig(capacity=capacity, cache_size=32))
+    made = runtime(subscriptions if not seconds else subscriptions[:1], sources, settings)
+    stopped = [0.0]
+    if before is not None:
+        before(made)
+
+    def watch() -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and not all(w.source is not None and w.source.status for w in made.workers):
+            time.sleep(0.01)
+        if prepare is not None:
+            prepare(made)
+        time.sleep(seconds)
+        while frames and time.monotonic() < deadline and sum(w.source.dropped for w in made.workers) + made.stats()["frames"] < frames:
+            time.sleep(0.01)
+        stopped[0] = time.monotonic()
+        made.stop()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        result = made.run()
+    finally:
+        thread.join()
+    return {
+        "seen": seen, "raw": raw, "counters": result.counters, "ledger": result.ledger, "problems": result.problems, "left": result.extra.get("buffers_left", 0),
+        "stop": time.monotonic() - stopped[0],
+    }  # fmt: skip
+
+
+def replay(paths: list[str], frames: int, capacity: int = 4096) -> dict[str, Any]:
+    """Through net_pcap, a queue and a worker for each file; and twice, for a process may use ports more than once."""
+    device = f"dpdk:net_pcap0,{','.join(f'rx_pcap={p}' for p in paths)}"
+    first = run([device], frames, len(paths), capacity)
+    return {"first": first, "second": run([device], frames, len(paths), capacity)}
+
+
+def inject(frames: list[dict[str, Any]]) -> dict[str, Any]:
+    """Through net_ring, as a card would give them: tags taken out, times and hashes beside the bytes, several segments."""
+    eal = start(arguments([], 64 << 20))
+    call, abi = eal.dpdk.call, eal.dpdk.abi
+    pool = Pool(eal, 1023, 32, 1500, 0, packed=True)
+    empty = Port(eal, "net_null_taps,size=64")
+    empty.configure(pool, 1, 64, 1500)
+    empty.start(promiscuous=False)
+
+    def set_up(made: Any) -> None:
+        # What is sent on this device is received on it.
+        conf = (ctypes.c_uint8 * 4096)()
+        number, pools = made._receiver.ports[0].number, made._receiver.pools
+        assert call["rte_eth_dev_configure"](number, 1, 1, conf) == 0
+        assert call["rte_eth_rx_queue_setup"](number, 0, 64, 0, None, pools[0].address) == 0
+        assert call["rte_eth_tx_queue_setup"](number, 0, 64, 0, None) == 0
+
+    def send(made: Any) -> None:
+        source = made.workers[0].source
+        # The device does not stamp: what is in the buffers is taken as nanoseconds.
+        source.queues[0]["stamped"], source.queues[0]["whole_ns"] = 1, 1
+        at = eal.dpdk.data(abi.fast["symbol"]) + made._receiver.ports[0].number * abi.fast["stride"]
+        function = ctypes.c_uint64.from_address(at + abi.fast["send"]).value
+        queue = ctypes.c_uint64.from_address(ctypes.c_uint64.from_address(at + abi.fast["send_queues"]).value).value
+        burst = ctypes.CFUNCTYPE(ctypes.c_uint16, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint16)
+        for frame in frames:
+            pieces = [bytes.fromhex(p) for p in frame["pieces"]]
+            found = (ctypes.c_void_p * len(pieces))()
+            assert burst(empty.receiver(0)[0])(empty.receiver(0)[1], found, len(pieces)) == len(pieces)
+            buffers = [int(b or 0) for b in found]
+            for piece, buffer, following in zip(pieces, buffers, [*buffers[1:], 0], strict=True):
+                data, offset = ctypes.c_uint64.from_address(buffer).value, ctypes.c_uint16.from_address(buffer + 16).value
+                ctypes.memmove(data + offset, piece, len(piece))
+                put(buffer, "data_len", len(piece))
+                ctypes.c_uint64.from_address(buffer + selfcheck.prove(eal)).value = following
+            put(buffers[0], "pkt_len", sum(map(len, pieces)))
+            put(buffers[0], "nb_segs", len(pieces))
+            flags = frame.get("flags", 0)
+            if "ts" in frame:
+                flags |= int(source.receive["stamp_flag"])
+                ctypes.c_uint64.from_address(buffers[0] + int(source.receive["stamp"])).value = frame["ts"]
+            put(buffers[0], "ol_flags", flags)
+            for name in ("vlan_tci", "vlan_tci_outer", "rss"):
+                put(buffers[0], name, frame.get(name, 0))
+            assert burst(function)(queue, (ctypes.c_void_p * 1)(buffers[0]), 1) == 1
+
+    got = run(["dpdk:net_ring0"], len(frames), before=set_up, prepare=send)
+    empty.close()
+    got["left"] += pool.in_use
+    pool.close()
+    return got
+
+
+def put(buffer: int, name: str, value: int) -> None:
+    """Set a field of a packet buffer."""
+    kind, at = MBUF.fields[name][:2]  # type: ignore[index]
+    ctypes.memmove(buffer + at, value.to_bytes(kind.itemsize, "little"), kind.itemsize)
+
+
+def refuse() -> dict[str, str]:
+    """What is said of each row that is not the library's own."""
+    eal = start(arguments([], 64 << 20))
+    own, said = eal.dpdk, {}
+    for node, row in KNOWN.items():
+        eal.dpdk = Library(folder() or own.folder, row) if node != own.node else own
+        selfcheck._proven.clear()
+        try:
+            selfcheck.prove(eal)
+        except SourceError as error:
+            said[row.release] = str(error)
+    return said | {"own": own.abi.release}
+
+
+def drift() -> dict[str, Any]:
+    """Times of a card whose clock ticks at 3 ns and runs away: what the receive loop makes of them."""
+    from retina_jit import jit
+
+    begun = time.time_ns()
+    ticks = lambda: 1000 + (time.time_ns() - begun) // 3
+    prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint16, ctypes.POINTER(ctypes.c_uint64))
+
+    def read(port: int, where: Any) -> int:
+        where[0] = ticks()
+        return 0
+
+    keep = prototype(read)
+    errors = []
+
+    def set_clock(made: Any) -> None:
+        q = made.workers[0].source.queues[0]
+        q["ticks"], q["since"], q["tick_ns"], q["set_at"] = ticks(), time.time_ns(), 3.5, 0
+        q["port"], q["read_clock"] = 0, ctypes.cast(keep, ctypes.c_void_p).value
+        for _ in range(25):
+            time.sleep(0.1)
+            told = int(q["since"]) + int((ticks() - int(q["ticks"])) * float(q["tick_ns"]))
+            errors.append(told - time.time_ns())
+
+    got = run(["dpdk:net_null0,size=64"], 0, prepare=set_clock, seconds=0.01)
+    return {"errors": errors, "left": got["left"], "entry": bool(jit)}
+
+
+JOBS = {"replay": replay, "inject": inject, "run": run, "refuse": refuse, "drift": drift}
+
+if __name__ == "__main__":
+    job = json.loads(sys.argv[1])
+    print(json.dumps(JOBS[job.pop("what")](**job)))
