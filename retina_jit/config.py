@@ -9,7 +9,13 @@ from typing import Any
 
 import msgspec
 
-from retina_jit.config_network import MempoolConfig, OfflineConfig, OnlineConfig
+from retina_jit.config_network import (
+    MempoolConfig,
+    MonitorConfig,
+    OfflineConfig,
+    OnlineConfig,
+    PrometheusConfig,
+)
 from retina_jit.errors import ConfigError
 from retina_jit.parsers.packet.tunnels import KINDS
 from retina_jit.pipeline.layout import MOST_PIECES
@@ -101,10 +107,14 @@ class DeliveryConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         Size of each worker's event ring; rounded up to a power of two.
     on_error : {"stop", "continue"}
         What an exception in a callback does to the run; it is counted either way.
+    when_full : {"auto", "wait", "lose"}
+        What a worker does while the ring is full, for Python is too slow: wait for room, or lose the event and count it
+        (`events_lost`). auto: wait with captures, lose with interfaces and ports, where waiting would lose packets instead.
     """
 
     ring: int = 8
     on_error: str = "stop"
+    when_full: str = "auto"
 
 
 MOST_WORKERS = 64
@@ -124,6 +134,10 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         Capturing from a network card, see `retina_jit.config_network`.
     offline : OfflineConfig, optional
         The capture to read; not together with `online`.
+    monitor : MonitorConfig, optional
+        What is told of a run while it goes on. In Retina's files it stands in `online`; here it is for captures too.
+    prometheus : PrometheusConfig, optional
+        Where metrics are served; likewise.
     workers : int
         How many workers share the packets of a capture (`-j`), each with a thread and a table of its own; caps are per worker.
     filter : str, optional
@@ -141,6 +155,8 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     mempool: MempoolConfig = MempoolConfig()
     offline: OfflineConfig | None = None
     online: OnlineConfig | None = None
+    monitor: MonitorConfig | None = None
+    prometheus: PrometheusConfig | None = None
     workers: int = 1
 
     def check(self) -> RuntimeConfig:
@@ -167,6 +183,13 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ConfigError(f"workers = {self.workers}: must be 1 to {MOST_WORKERS}")
         if self.delivery.on_error not in ("stop", "continue"):
             raise ConfigError(f"delivery.on_error = {self.delivery.on_error!r}: must be 'stop' or 'continue'")
+        if self.delivery.when_full not in ("auto", "wait", "lose"):
+            raise ConfigError(f"delivery.when_full = {self.delivery.when_full!r}: must be 'auto', 'wait' or 'lose'")
+        for name in ("monitor", "prometheus"):
+            if getattr(self, name) is not None and getattr(self.online, name, None) is not None:
+                raise ConfigError(f"[{name}] and [online.{name}]: one of them")
+        if (log := self.monitoring().log) is not None and log.interval <= 0:
+            raise ConfigError(f"monitor.log.interval = {log.interval}: must be positive")
         if self.delivery.ring < 8:
             raise ConfigError(f"delivery.ring = {self.delivery.ring}: at least 8 MiB, two of the longest events")
         if self.online is not None and self.offline is not None:
@@ -179,6 +202,14 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         """Whether TCP connections are tracked whose SYN was not seen."""
         c = self.conntrack
         return c.midstream or c.init_synack or c.init_fin or c.init_rst or c.init_data
+
+    def monitoring(self) -> MonitorConfig:
+        """Return what is to be told of a run, wherever it stands."""
+        return self.monitor or (self.online.monitor if self.online is not None else None) or MonitorConfig()
+
+    def metrics(self) -> PrometheusConfig | None:
+        """Return where metrics are to be served, wherever it stands."""
+        return self.prometheus or (self.online.prometheus if self.online is not None else None)
 
     def tunnels(self) -> int:
         """Return the kinds of tunnels to look into, a bit each."""

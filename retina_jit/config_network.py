@@ -30,6 +30,7 @@ class DisplayConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     Attributes
     ----------
     throughput, mempool_usage : bool
+        The lines of rates and drops; those of packet buffers.
     port_stats : tuple of str
         Parts of names of the card's counters; an empty string: all of them.
     """
@@ -45,8 +46,10 @@ class LogConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     Attributes
     ----------
     directory : str
+        A folder is made in it for each run, named by the time.
     interval : int [ms]
     port_stats : tuple of str
+        Parts of names of the card's counters.
     """
 
     directory: str = "./log/"
@@ -54,11 +57,26 @@ class LogConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     port_stats: tuple[str, ...] = ("rx",)
 
 
+class PageConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Where a page for people is served, with the same as JSON and metrics beside it.
+
+    Attributes
+    ----------
+    port : int
+        0 takes a free one.
+    ip : str
+    """
+
+    port: int = 9899
+    ip: str = "127.0.0.1"
+
+
 class MonitorConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Display and log; each is off without its table."""
+    """Display, log and page (ours); each is off without its table."""
 
     display: DisplayConfig | None = None
     log: LogConfig | None = None
+    page: PageConfig | None = None
 
 
 class PrometheusConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retina_jit import jit, stats
-from retina_jit.config import RuntimeConfig
+from retina_jit.config import RuntimeConfig, to_toml
+from retina_jit.config_network import MonitorConfig
 from retina_jit.delivery.dispatch import Dispatcher
 from retina_jit.delivery.sinks import Sinks
 from retina_jit.errors import CallbackError, SourceError
 from retina_jit.ingest.source import PORT, Source, open_sources
+from retina_jit.monitor.reading import Ports, Reading, read
 from retina_jit.parsers.user import load_protocol
 from retina_jit.program import Program
 from retina_jit.subscription import Subscription, subscriptions_of
@@ -27,12 +29,16 @@ from retina_jit.worker import ABANDON, STOP, Worker
 
 if TYPE_CHECKING:
     from retina_jit.ingest.dpdk.source import Receiver
+    from retina_jit.monitor.monitor import Monitor
 
 SHORTEST_NAP, LONGEST_NAP = 0.0005, 0.01
 """How long the delivery thread sleeps while there is little in the ring [s]: between these, so that it wakes to a ring
 that is about half full at most. Small deliveries cost the worker a core: 700 batches of a run instead of 40 took 70 ns/packet."""
 LITTLE, MUCH = 1 / 8, 1 / 2
 """Shares of the ring: with less it is worth while to wait for more, with more the nap was too long."""
+
+GRACE = 0.5
+"""How long slow callbacks go on after a run over an interface was asked to end [s]."""
 
 
 @dataclass
@@ -125,6 +131,9 @@ class Runtime:
         self.dispatchers = self._dispatchers()
         self._tick = tick
         self._stop_asked = False
+        self._ports: Ports = {}
+        self.monitor: Monitor | None = None
+        self.on_monitor: Callable[[Monitor], None] | None = None
 
     def _dispatchers(self) -> list[Dispatcher]:
         p = self.program
@@ -146,8 +155,14 @@ class Runtime:
         return [receiver.sources(n) for n in range(count)]
 
     def stop(self) -> None:
-        """Ask the run to end: the burst at hand is finished, open connections are ended and delivered."""
+        """Ask the run to end: the burst at hand is finished, open connections are ended and delivered.
+
+        Of an interface, only what callbacks manage within `GRACE`; the rest is counted as lost.
+        """
         self._stop_asked = True
+        if any(w.source is not None and w.source.is_live for w in self.workers):
+            for dispatcher in self.dispatchers:
+                dispatcher.deadline = time.perf_counter() + GRACE
         self._control(STOP)
 
     def _control(self, word: int) -> None:
@@ -156,6 +171,29 @@ class Runtime:
 
     def run(self) -> Result:
         """Process the sources to their end. Ctrl-C stops early, with all that was seen delivered."""
+        with self._monitored():
+            return self._run()
+
+    def reading(self) -> Reading:
+        """Return all that a monitor shows, as it is now; from any thread."""
+        return read(self.workers, self.dispatchers, [s.name for s in self.program.subscriptions], self._ports)
+
+    @contextlib.contextmanager
+    def _monitored(self) -> Iterator[None]:
+        """Tell of the run while it goes on, as the configuration asks for it."""
+        config, metrics = self.config.monitoring(), self.config.metrics()
+        if config == MonitorConfig() and metrics is None:
+            yield
+            return
+        from retina_jit.monitor.monitor import Monitor
+
+        self.monitor = Monitor(self.reading, config, metrics, to_toml(self.config))
+        with self.monitor:
+            if self.on_monitor is not None:
+                self.on_monitor(self.monitor)
+            yield
+
+    def _run(self) -> Result:
         begun = time.perf_counter()
         for worker, sources in zip(self.workers, self.sources, strict=True):
             worker.start(sources)
@@ -231,7 +269,9 @@ class Runtime:
 
     def stats(self) -> dict[str, int]:
         """Return the counters as they are now."""
-        return stats.merge([stats.snapshot(w.counters) for w in self.workers])
+        merged = stats.merge([w.snapshot() for w in self.workers])
+        merged["events_lost"] += sum(d.given_up for d in self.dispatchers)
+        return merged
 
     def _result(self, seconds: float) -> Result:
         fails = (sum(counts) for counts in zip(*(d.failed for d in self.dispatchers), strict=True))

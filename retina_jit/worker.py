@@ -71,6 +71,8 @@ class Worker:
         self.words = home.array(WORKER, 1)[0]
         self.source: Source | None = None
         self.frames_done = 0
+        self.idle_polls = 0
+        self._dropped_before = 0
         self.problems: list[str] = []
         self.error: BaseException | None = None
         self.finished = threading.Event()
@@ -217,6 +219,14 @@ class Worker:
         self._thread = threading.Thread(target=self._main, args=(sources,), name=f"retina-jit worker {int(self.words['id'])}", daemon=True)
         self._thread.start()
 
+    def snapshot(self) -> dict[str, int]:
+        """Return the counters as they are now; from any thread."""
+        source, before = self.source, self._dropped_before
+        found = stats.snapshot(self.counters)
+        if source is not None and source.is_live:
+            found["dropped"] = max(found["dropped"], before + source.dropped)
+        return found
+
     def control(self, word: int) -> None:
         """STOP: finish this burst, end all connections, deliver. ABANDON: and deliver nothing more."""
         self._control[0] = max(int(self._control[0]), word)
@@ -249,13 +259,15 @@ class Worker:
 
     def _read_each(self, run: jit.Entry, sources: Iterable[Source]) -> None:
         for source in sources:
+            self._dropped_before = int(self.counters[stats.INDEX["dropped"]])
             self.source = source
+            self.words["wait"] = self._waits(source)
             self.words["source"] = source.address
             self.words["walk"] = jit.address(source.walk_unit)
             self.words["workers"] = source.give_to(int(self.words["id"]), self._workers)
             status = self._process(run, source)
             self.frames_done += source.frames
-            self.counters[stats.INDEX["dropped"]] += source.dropped
+            self.counters[stats.INDEX["dropped"]] = self._dropped_before + source.dropped
             if status == Status.STOPPED:
                 break
             if source.problem:
@@ -263,10 +275,16 @@ class Worker:
             if source.unsupported:
                 self.problems.append(f"{source.name}: {source.unsupported} frames of {source.unsupported_link} were not decoded")
 
+    def _waits(self, source: Source) -> bool:
+        """Whether the worker waits for room in a full ring: a capture has time."""
+        policy = self.config.delivery.when_full
+        return policy == "wait" or (policy == "auto" and not source.is_live)
+
     def _process(self, run: jit.Entry, source: Source) -> int:
         while True:
             status = run(self.address)
             if status in (Status.NEED_INPUT, Status.SHRUNK) and source.refill(timeout=POLL):
+                self.idle_polls += 1
                 if source.is_live:
                     # Nothing came for a while, but connections grow old.
                     self.words["now"] = max(int(self.words["now"]), time.time_ns() - LATE)

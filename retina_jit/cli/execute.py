@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 import msgspec
@@ -16,6 +16,7 @@ import msgspec
 from retina_jit.cli import report
 from retina_jit.cli.main import CUT, INTERRUPTED, OK
 from retina_jit.config import RuntimeConfig, load_config, to_toml
+from retina_jit.config_network import DisplayConfig, LogConfig, MonitorConfig, PageConfig, PrometheusConfig
 from retina_jit.errors import ConfigError
 from retina_jit.ingest.interface import PREFIX
 from retina_jit.ingest.source import PORT
@@ -23,6 +24,9 @@ from retina_jit.parsers.user import load_protocol
 from retina_jit.runtime import Result, Runtime
 from retina_jit.sinks import FORMATS
 from retina_jit.subscription import Subscription, named
+
+if TYPE_CHECKING:
+    from retina_jit.monitor.monitor import Monitor
 
 
 @dataclass
@@ -38,6 +42,10 @@ class Options:
     quiet: bool
     stats: str
     protocols: tuple[str, ...] = ()
+    monitor: bool = False
+    monitor_log: str | None = None
+    status: str | None = None
+    prometheus: str | None = None
 
     def runtime_config(self) -> RuntimeConfig:
         """Return the configuration file's content with the options in its place."""
@@ -46,8 +54,27 @@ class Options:
             base = msgspec.structs.replace(base, conntrack=msgspec.structs.replace(base.conntrack, midstream=True))
         if self.decap != "none":
             base = msgspec.structs.replace(base, decap=tuple(self.decap.split(",")))
+        base = self._monitored(base)
         workers = self.jobs or base.workers
         return msgspec.structs.replace(base, protocols=base.protocols + self.protocols, workers=workers).check()
+
+    def _monitored(self, base: RuntimeConfig) -> RuntimeConfig:
+        """Return it with what the options ask to be told; it takes the place of what [online] says of the same."""
+        m = base.monitoring()
+        replace = msgspec.structs.replace
+        if self.monitor and m.display is None:
+            m = replace(m, display=DisplayConfig())
+        if self.monitor_log:
+            m = replace(m, log=replace(m.log or LogConfig(), directory=self.monitor_log))
+        if self.status:
+            ip, port = _address("--status", self.status)
+            m = replace(m, page=PageConfig(port, ip))
+        metrics = base.metrics()
+        if self.prometheus:
+            ip, port = _address("--prometheus", self.prometheus)
+            metrics = PrometheusConfig(port, ip)
+        online = base.online and replace(base.online, monitor=None, prometheus=None)
+        return replace(base, monitor=m if m != MonitorConfig() else None, prometheus=metrics, online=online)
 
     def load_protocols(self) -> None:
         """Load the user's protocols: before an app or a data type's name asks for them."""
@@ -177,12 +204,31 @@ def demo() -> int:
 
 def _run(subscriptions: list[Subscription], options: Options, flush: Callable[[], None] | None = None) -> Result:
     with report.Progress(quiet=options.quiet) as progress:
-        runtime = Runtime(subscriptions, options.sources(), options.runtime_config(), progress=progress.compiling, tick=progress.reading)
+        config = options.runtime_config()
+        # One thing at a time moves on the terminal.
+        tick = progress.reading if config.monitoring().display is None else None
+        runtime = Runtime(subscriptions, options.sources(), config, progress=progress.compiling, tick=tick)
+        runtime.on_monitor = None if options.quiet else _tell_addresses
         try:
             return runtime.run()
         finally:
             if flush is not None:
                 flush()
+
+
+def _address(option: str, text: str) -> tuple[str, int]:
+    ip, _, port = text.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{option} {text}: a port or IP:PORT, as 9899 or 127.0.0.1:9899")
+    return ip.strip("[]") or "127.0.0.1", int(port)
+
+
+def _tell_addresses(monitor: Monitor) -> None:
+    for server in monitor.servers:
+        ip, port = server.address
+        click.echo(f"retina-jit: {server.what}: http://{f'[{ip}]' if ':' in ip else ip}:{port}/", err=True)
+    if monitor.log is not None:
+        click.echo(f"retina-jit: log: {monitor.log.folder}", err=True)
 
 
 def _finish(result: Result, options: Options) -> int:

@@ -74,6 +74,10 @@ SOURCES = _options(
     click.option("--decap", default="none", metavar="none|all|LIST", help="Tunnels to look into: ipip, gre, vxlan, geneve, gtp, teredo, erspan; a comma joins."),
     click.option("-j", "jobs", type=click.IntRange(1, 64), metavar="N", help="Workers that share the packets of a capture."),
     click.option("-q", "--quiet", is_flag=True, help="No progress, no closing summary."),
+    click.option("--monitor", is_flag=True, help="Show rates, drops, connections and memory each second."),
+    click.option("--monitor-log", metavar="FOLDER", help="Write them to CSV and JSON files in a new folder in FOLDER."),
+    click.option("--status", metavar="[IP:]PORT", help="Serve them as a page (with /stats.json, /metrics); IP is 127.0.0.1 by default."),
+    click.option("--prometheus", metavar="[IP:]PORT", help="Serve metrics for Prometheus (needs retina-jit[metrics])."),
     click.option("--stats", type=click.Choice(["text", "json"]), default="text", help="Form of the closing summary on standard error."),
 )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -22,6 +24,9 @@ PIECE = 128 << 10
 BATCH_PIECE = 1 << 20
 DIRECT_PIECE = 256 << 10
 """How much a sink reads from the ring before the worker gets the room back [byte]."""
+
+MOST_CHUNK_TIME = 0.02
+"""How long callbacks are called in a row before anything else is looked at [s]; a single one may take longer."""
 
 MOST_EVENTS = BATCH_PIECE // 32
 SCAN = "retina_jit.delivery.scan:scan"
@@ -86,6 +91,15 @@ class Dispatcher:
         Raise at the first failing callback, or count and go on.
     sinks : Sinks
         Of the program: all workers' events end in the same.
+
+    Attributes
+    ----------
+    delivered : int
+        Events handed over to callbacks and sinks.
+    deadline : float
+        No callback is begun after it (`time.perf_counter`); another thread may set it.
+    given_up : int
+        Events that came after it.
     """
 
     def __init__(
@@ -114,6 +128,9 @@ class Dispatcher:
         plain = len(subscriptions) == 1 and not self._batches and subscriptions[0].every is None
         self._loop = _every(subscriptions[0], offsets[0]) if plain else None
         self.delivered = 0
+        self.given_up = 0
+        self.deadline = math.inf
+        self._chunk = 1
         self.failed = [0] * len(subscriptions)
 
     def filled(self) -> float:
@@ -154,7 +171,6 @@ class Dispatcher:
             worker["tail"] = after if start >= end else tail - (tail & mask) + start
             total += count
             self._call(buffer, self._out[:count])
-        self.delivered += total
         return total
 
     def _drain_direct(self, sink: Any, lap: int, start: int, end: int, after: int) -> int:
@@ -173,7 +189,12 @@ class Dispatcher:
 
     def _call(self, buffer: bytes, events: np.ndarray[Any, Any]) -> None:
         if self._sinks:
+            before = len(events)
             events = self._sinks.take(buffer, events)
+            self.delivered += before - len(events)
+        if time.perf_counter() > self.deadline:
+            self.given_up += len(events)
+            return
         if self._only_batches and len(self._subscriptions) == 1:
             self._batch(0, buffer, events >> 32)
             return
@@ -185,6 +206,24 @@ class Dispatcher:
             if self._only_batches:
                 return
             events = events[~np.isin(numbers, list(self._batches))]
+        # In chunks that take some milliseconds: so often is the deadline looked at.
+        at, begun = 0, time.perf_counter()
+        while at < len(events):
+            if begun > self.deadline:
+                self.given_up += len(events) - at
+                return
+            chunk = events[at : at + self._chunk]
+            self._call_some(buffer, chunk)
+            self.delivered += len(chunk)
+            at += len(chunk)
+            now = time.perf_counter()
+            if now - begun > MOST_CHUNK_TIME:
+                self._chunk = max(self._chunk // 2, 1)
+            elif now - begun < MOST_CHUNK_TIME / 4:
+                self._chunk = min(self._chunk * 2, MOST_EVENTS)
+            begun = now
+
+    def _call_some(self, buffer: bytes, events: np.ndarray[Any, Any]) -> None:
         if self._loop is not None:
             self._call_only(buffer, iter((events >> 32).tolist()))
             return
@@ -215,6 +254,7 @@ class Dispatcher:
             places = self._streams.left(n, buffer, places)
             if not len(places):
                 return
+        self.delivered += len(places)
         try:
             answer = s.callback(*[Columns(t, buffer, places, places + o) for t, o in zip(s.types, self._offsets[n], strict=True)])
             if s.every is not None:

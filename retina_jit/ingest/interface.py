@@ -12,6 +12,8 @@ import mmap
 import os
 import socket
 import struct
+import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -127,6 +129,20 @@ NOTHING_PASSES = struct.pack("HBBI", 0x06, 0, 0, 0)
 """A BPF program: return 0."""
 
 
+def device_counters(name: str) -> dict[str, int]:
+    """Return what the kernel counts of an interface's receiving: bytes, packets, errs, drop, fifo. Empty if it is gone."""
+    try:
+        # Not /sys/class/net: that may be another network namespace's.
+        lines = Path("/proc/self/net/dev").read_text().splitlines()
+    except OSError:
+        return {}
+    for line in lines[2:]:
+        device, _, counters = line.partition(":")
+        if device.strip() == name:
+            return dict(zip(("bytes", "packets", "errs", "drop", "fifo"), map(int, counters.split()), strict=False))
+    return {}
+
+
 class InterfaceSource:
     """A network interface as a source of frames, with the attributes of `CaptureSource` that a worker uses.
 
@@ -157,6 +173,8 @@ class InterfaceSource:
         self._words["more"] = jit.address(f"{__name__}:more")
         self._map: mmap.mmap | None = None
         self._dropped = 0
+        self._asking = threading.Lock()
+        self._before: dict[str, int] = {}
         self.problem = ""
         if not hasattr(socket, "AF_PACKET"):
             raise SourceError(f"{name}: capturing from an interface needs Linux; here pipe a capture in: tcpdump -i {name} -w - | retina-jit ... -r -")
@@ -211,6 +229,7 @@ class InterfaceSource:
 
     def give_to(self, worker: int, workers: int) -> int:
         """Begin to receive, for one of some workers; the kernel shares the packets out by connection. Returns 1: what comes is all the worker's."""
+        self._before = device_counters(self.name)
         s = self._socket
         program = (np.frombuffer(NOTHING_PASSES, np.uint8).copy(),)
         s.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HxxxxxxP", 1, program[0].ctypes.data))  # SO_ATTACH_FILTER
@@ -238,11 +257,30 @@ class InterfaceSource:
 
     @property
     def dropped(self) -> int:
-        """Frames that the ring had no room for."""
-        if self._socket.fileno() >= 0:
-            _, drops, _ = struct.unpack("3I", self._socket.getsockopt(SOL_PACKET, STATISTICS, 12))  # reading sets it to 0
-            self._dropped += drops
-        return self._dropped
+        """Frames that the ring had no room for; may be asked by any thread."""
+        with self._asking:
+            if self._socket.fileno() >= 0:
+                _, drops, _ = struct.unpack("3I", self._socket.getsockopt(SOL_PACKET, STATISTICS, 12))  # reading sets it to 0
+                self._dropped += drops
+            return self._dropped
+
+    def port_stats(self) -> dict[str, dict[str, int]]:
+        """Return the device's counters since the beginning, under DPDK's names of extended statistics; may be asked by any thread."""
+        found = {k: max(v - self._before.get(k, 0), 0) for k, v in device_counters(self.name).items()}
+        if not found:
+            return {}
+        hardware = found["drop"] + found["fifo"]
+        device = {
+            "rx_good_packets": found["packets"],
+            "rx_good_bytes": found["bytes"],
+            "rx_missed_errors": self.dropped,
+            "rx_errors": found["errs"],
+            "rx_phy_packets": found["packets"] + hardware,
+            # The card's own has the check sequence in it, the kernel's has not.
+            "rx_phy_bytes": found["bytes"] + 4 * found["packets"],
+            "rx_phy_discard_packets": hardware,
+        }
+        return {self.name: device}
 
     @property
     def status(self) -> Status:
@@ -264,7 +302,8 @@ class InterfaceSource:
         if self._map is not None:
             self._map.close()
             self._map = None
-        self._socket.close()
+        with self._asking:
+            self._socket.close()
 
     def __enter__(self) -> InterfaceSource:
         return self

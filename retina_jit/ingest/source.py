@@ -326,6 +326,10 @@ class CaptureSource:
         """Where the next record begins in the (uncompressed) capture [byte]."""
         return int(self._words["passed"] + self._words["at"] - self._words["base"])
 
+    def port_stats(self) -> dict[str, dict[str, int]]:
+        """Return nothing: a capture is no device."""
+        return {}
+
     @property
     def is_mapped(self) -> bool:
         """Whether the file is mapped; else it is read in chunks."""
@@ -414,6 +418,9 @@ class Source(Protocol):
     @property
     def dropped(self) -> int:
         """Frames lost for want of room."""
+
+    def port_stats(self) -> dict[str, dict[str, int]]:
+        """Return device -> counters since the beginning by DPDK's names (xstats, mempool_avail_cnt); any thread may ask, at any time."""
 
     @property
     def problem(self) -> str:

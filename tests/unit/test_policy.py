@@ -57,6 +57,7 @@ LAYERS: dict[str, set[str]] = {
     "subscription": {"errors", "datatypes"},
     "config": {"config_network", "errors", "parsers", "pipeline"},
     "config_network": set(),
+    "monitor": {"config_network", "errors", "stats"},
     "sinks": BASE | {"datatypes", "delivery", "formats"},
     "app": {"errors", "subscription"},
 }

@@ -129,11 +129,22 @@ class Receiver:
     @property
     def dropped(self) -> int:
         """Frames that the cards had no room or no buffer for."""
-        return sum(s["imissed"] + s["rx_nombuf"] for s in (p.statistics for p in self.ports))
+        with self._lock:
+            return sum(s["imissed"] + s["rx_nombuf"] for s in (p.statistics for p in self.ports))
+
+    def port_stats(self) -> dict[str, dict[str, int]]:
+        """Return each device's counters, and how many packet buffers are free and in use; from any thread."""
+        with self._lock:
+            found = {}
+            for port in self.ports:
+                used = self.pools[port.socket].in_use
+                found[port.name] = {**port.details, "mempool_avail_cnt": self.settings.capacity - used, "mempool_inuse_cnt": used}
+            return found
 
     def close(self) -> None:
         """Stop and detach the ports, give the pools back. Workers must have ended."""
-        self.left += _close(self.ports, self.pools)
+        with self._lock:
+            self.left += _close(self.ports, self.pools)
         if self.left:
             environment.log.warning("%d packet buffers did not come back", self.left)
 
@@ -209,6 +220,10 @@ class PortSource:
     def dropped(self) -> int:
         """Frames that the cards had no room or no buffer for; told by the first worker for all."""
         return self._receiver.dropped if self._worker == 0 else 0
+
+    def port_stats(self) -> dict[str, dict[str, int]]:
+        """Return the counters of all devices, and of the buffers that each receives into; told by the first worker for all."""
+        return self._receiver.port_stats() if self._worker == 0 else {}
 
     @property
     def status(self) -> Status:
