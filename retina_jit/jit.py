@@ -32,13 +32,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from retina_jit import foreign
+from retina_jit import foreign, symbols
 from retina_jit.errors import CompileError, KernelError
 from retina_jit.stamp import CHECKED, PACKAGE, cache_dir, forget_sources, stamp
 
 __all__ = [
     "CHECKED", "Entry", "Kernel", "address", "adopt", "cache_dir", "compile_function", "ensure", "entry", "external",
-    "forget_sources", "function", "kernel", "leaf", "make_raw", "own_kernel", "raw", "stamp",
+    "forget_sources", "function", "kernel", "leaf", "linked", "make_raw", "own_kernel", "raw", "stamp",
 ]  # fmt: skip
 
 _OPTIONS: dict[str, Any] = {
@@ -61,6 +61,7 @@ class Kernel:
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
         self.options: dict[str, Any] = {}
+        self.kept = True
         self._resolved: Any = None
 
     def resolve(self) -> Any:
@@ -105,10 +106,13 @@ def entry(function: Callable[..., Any]) -> Any:
     return Kernel(function, role="entry")
 
 
-def own_kernel(function: Callable[..., Any]) -> Kernel:
-    """Declare an entry around a function of the user's, which may use texts: reference counts are on."""
+def own_kernel(function: Callable[..., Any], kept: bool = True) -> Kernel:
+    """Declare an entry around a function of the user's, which may use texts: reference counts are on.
+
+    `kept`: its object file is for other processes as well.
+    """
     made = Kernel(function, role="entry")
-    made.options = {"_nrt": True}
+    made.options, made.kept = {"_nrt": True}, kept
     return made
 
 
@@ -141,6 +145,35 @@ class _Deferred(Kernel):
 def external(name: str, result: str, *parameters: str) -> Any:
     """Declare a C function of the process that kernels call by its symbol, e.g. `external("usleep", "int32", "uint32")`."""
     return _External(name, result, parameters)
+
+
+LINK = "retina_jit entry "
+"""Begins the symbol that stands for the address of another entry; its unit follows."""
+
+
+def linked(unit: str) -> Any:
+    """Declare a kernel function `() -> address` of an entry that has machine code of its own, found when the caller is loaded.
+
+    What several entries need and takes long to compile is so compiled once.
+    """
+
+    def build() -> Callable[..., Any]:
+        from llvmlite import ir
+        from numba import types
+
+        def locate(typing_context):  # type: ignore[no-untyped-def]
+            def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+                module, name = builder.module, LINK + unit
+                found = module.globals.get(name)
+                if found is None:
+                    found = ir.GlobalVariable(module, ir.IntType(8), name)
+                return builder.ptrtoint(found, ir.IntType(64))
+
+            return types.int64(), codegen
+
+        return locate
+
+    return make_raw(build, f"linked {unit}")
 
 
 class _External(Kernel):
@@ -206,16 +239,35 @@ def load_module(where: str) -> ModuleType:
     return module
 
 
-def compile_function(fn: Kernel) -> tuple[bytes, str]:
-    """Compile an entry in this process. Returns its object file and symbol."""
+def compile_function(fn: Kernel) -> tuple[bytes, dict[str, Any]]:
+    """Compile an entry in this process. Returns its object file, and what loading it needs to know.
+
+    Raises
+    ------
+    CompileError
+        It holds addresses of this process, or a function that calls itself; only functions of the user's can.
+    """
     from numba import types
 
     dispatcher = fn.resolve()
     dispatcher.compile(types.int64(*[types.int64] * fn.arity))
     result = next(iter(dispatcher.overloads.values()))
     library = result.library
-    code: bytes = library.codegen._tm.emit_object(library._final_module)
-    return code, result.fndesc.llvm_func_name
+    if fn.kept and library.has_dynamic_globals:
+        raise CompileError(f"{fn.__name__} refers to memory of this process")
+    module = library._final_module
+    code: bytes = library.codegen._tm.emit_object(module)
+    asked = [v.name for v in (*module.functions, *module.global_variables) if v.is_declaration and not v.name.startswith("llvm.")]
+    if any(n.startswith(symbols.LATER) for n in asked):
+        raise CompileError("a function calls itself; write it as a loop")
+    head = {
+        "symbol": result.fndesc.llvm_func_name,
+        "arity": fn.arity,
+        "links": sorted(n.removeprefix(LINK) for n in asked if n.startswith(LINK)),
+        # The linker ends the process over a symbol that nobody has.
+        "outside": sorted(n for n in asked if not n.startswith(LINK)) if fn.options.get("_nrt") else [],
+    }
+    return code, head
 
 
 def compile_unit(unit: str) -> None:
@@ -224,14 +276,12 @@ def compile_unit(unit: str) -> None:
     fn = getattr(load_module(where), name)
     if not (isinstance(fn, Kernel) and fn.role == "entry"):
         raise CompileError(f"{unit} is not an entry")
-    code, symbol = compile_function(fn)
-    _keep(_object_file(unit), code, symbol, fn.arity)
+    _keep(_object_file(unit), _packed(*compile_function(fn)))
 
 
-def _packed(code: bytes, symbol: str, arity: int) -> bytes:
+def _packed(code: bytes, head: dict[str, Any]) -> bytes:
     """Content of a cache file: a line that describes the object file, and the object file."""
-    head = {"symbol": symbol, "arity": arity, "sha256": hashlib.sha256(code).hexdigest()}
-    return json.dumps(head).encode() + b"\n" + code
+    return json.dumps(head | {"sha256": hashlib.sha256(code).hexdigest()}).encode() + b"\n" + code
 
 
 def _is_intact(content: bytes) -> bool:
@@ -243,9 +293,9 @@ def _is_intact(content: bytes) -> bool:
         return False
 
 
-def _keep(target: Path, code: bytes, symbol: str, arity: int) -> None:
+def _keep(target: Path, content: bytes) -> None:
     scratch = target.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
-    scratch.write_bytes(_packed(code, symbol, arity))
+    scratch.write_bytes(content)
     scratch.replace(target)  # atomic: another process sees all of it or nothing
 
 
@@ -326,6 +376,9 @@ def _load(key: str, content: bytes) -> tuple[int, int]:
     global _engine
     import llvmlite.binding as llvm
 
+    head, _, code = content.partition(b"\n")
+    meta = json.loads(head)
+    places = {LINK + unit: address(unit) for unit in meta["links"]}
     with _load_lock:
         if key not in _addresses:
             if _engine is None:
@@ -333,14 +386,15 @@ def _load(key: str, content: bytes) -> tuple[int, int]:
                 llvm.initialize_native_asmprinter()
                 machine = llvm.Target.from_default_triple().create_target_machine()
                 _engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-            head, _, code = content.partition(b"\n")
-            meta = json.loads(head)
+            for name, place in places.items():
+                llvm.add_symbol(name, place)
+            symbols.provide(meta["outside"])
             _engine.add_object_file(llvm.ObjectFileRef.from_data(code))
             _engine.finalize_object()
-            address = _engine.get_function_address(meta["symbol"])
-            if not address:
+            found = _engine.get_function_address(meta["symbol"])
+            if not found:
                 raise CompileError(f"{key}: the object file has no symbol {meta['symbol']}; delete {cache_dir()}")
-            _addresses[key] = (address, meta["arity"])
+            _addresses[key] = (found, meta["arity"])
     return _addresses[key]
 
 
@@ -398,8 +452,8 @@ def function(unit: str) -> Entry:
 
 def adopt(fn: Kernel, name: str) -> Entry:
     """Compile, in this process, an entry that lives in no importable file (a user's compiled callback)."""
-    code, symbol = compile_function(fn)
-    return Entry(name, *_load(f"{name} {hashlib.sha256(code).hexdigest()} {id(fn)}", _packed(code, symbol, fn.arity)))
+    code, head = compile_function(fn)
+    return Entry(name, *_load(f"{name} {hashlib.sha256(code).hexdigest()} {id(fn)}", _packed(code, head)))
 
 
 def main(arguments: Sequence[str]) -> int:

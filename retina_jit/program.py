@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 
 from retina_jit import jit, memory
-from retina_jit.compiled import compile_callback, compile_own
+from retina_jit.compiled import compile_callback, compile_own, own_callback, own_function
 from retina_jit.datatypes.base import DataType
 from retina_jit.datatypes.column import columns
 from retina_jit.datatypes.own import OwnType
 from retina_jit.datatypes.sessions import Listed, items_of, kind_of
 from retina_jit.delivery.columns import units as column_units
 from retina_jit.delivery.event import EVENT, STREAM_ID
-from retina_jit.errors import SubscriptionError
+from retina_jit.errors import CompileError, SubscriptionError
 from retina_jit.filters import FilterSpec, compile_filters
-from retina_jit.filters.nopython import entries
+from retina_jit.filters.nopython import entries, own_entries
+from retina_jit.own import OwnEntry
 from retina_jit.parsers.packet.decode import NARROW
 from retina_jit.parsers.protocol import protocols
 from retina_jit.pipeline import layout
@@ -92,8 +93,24 @@ class Program:
         for s in subscriptions:
             self.parts |= _parts(s)
         self.offsets = [_offsets(s) for s in subscriptions]
-        jit.ensure(self.units(), progress)
+        self._compile(progress)
         self._lay_out()
+
+    def _compile(self, progress: jit.Progress | None) -> None:
+        own = [e.unit for e in self._own() if e.unit]
+        try:
+            jit.ensure([*self.units(), *own], progress)
+        except CompileError:
+            # What is wrong with a function of the user's is said when it is laid out, by its name and line.
+            jit.ensure(self.units(), progress)
+
+    def _own(self) -> list[OwnEntry]:
+        """Return the entries around functions of the user's."""
+        calls = [*self.plan.calls.values(), *((call, None) for call in self.plan.watchers.values())]
+        found = [e for call, protocol in calls for e in own_entries(call, protocol).values()]
+        types = {t for s in self.subscriptions for t in s.types if issubclass(t, OwnType)}
+        found += [own_function(t, name) for t in types for name in t.FUNCTIONS]
+        return found + [self._own_callback(n) for n, s in enumerate(self.subscriptions) if s.deliver == "jit"]
 
     def _services(self) -> set[str]:
         named: set[str] = set(self.plan.services)
@@ -165,7 +182,7 @@ class Program:
         self._lay_out_kinds()
         self._lay_out_own()
         self._lay_out_formulas()
-        self._callbacks = [self._compiled_callback(n) if s.deliver == "jit" else None for n, s in enumerate(self.subscriptions)]
+        self._callbacks = [compile_callback(s, self._own_callback(n)) if s.deliver == "jit" else None for n, s in enumerate(self.subscriptions)]
         for n, made in enumerate(self._callbacks):
             if made is not None:
                 records[n]["callback"] = made.address
@@ -320,14 +337,13 @@ class Program:
         in_row = n in self.plan.direct and all(t.ROW_VIEW is not None for t in s.types)
         return layout.ROW_TIER if in_row else layout.JIT_TIER
 
-    def _compiled_callback(self, n: int) -> jit.Entry:
-        """Compile a user's callback, in this process: it may be a closure, or live in a notebook cell."""
+    def _own_callback(self, n: int) -> OwnEntry:
         s = self.subscriptions[n]
         if self._tier(n) == layout.ROW_TIER:
-            return compile_callback(s, [(t.ROW_VIEW, 0) for t in s.types], [])
+            return own_callback(s, [(t.ROW_VIEW, 0) for t in s.types], [])
         placed = list(zip(s.types, self.offsets[n], strict=True))
         texts = [o + c.place.offset for t, o in placed for c in columns(t) if c.kind == "text" and c.place.code == "i8"]
-        return compile_callback(s, [(t.RECORD, o) for t, o in placed], texts)
+        return own_callback(s, [(t.RECORD, o) for t, o in placed], texts)
 
     @property
     def needs_crypto(self) -> bool:

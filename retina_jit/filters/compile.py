@@ -261,7 +261,7 @@ def compile_filters(
         if (protocol, name) in names.calls:
             calls[index] = names.calls[(protocol, name)], known[protocol]
             continue
-        source = conditions.reader_source(protocol, known[protocol].module, known[protocol].fields[name], known[protocol].level == "connection")
+        source = conditions.reader_source(known[protocol].module, known[protocol].fields[name], known[protocol].level == "connection")
         units[f"{protocol}.{name}"] = readers[index] = load.unit(source, "read")
     services = tuple(
         frozenset(leaf.protocol for leaf in leaves(t) if is_session(leaf, worlds)) for t in terms

@@ -59,11 +59,12 @@ ROOM = 8
 """Words that stages have for values that readers write: two for a pair, the rest for short texts."""
 
 
-def reader_source(protocol: str, module: str, declared: Field, of_connection: bool) -> str:
+def reader_source(module: str, declared: Field, of_connection: bool) -> str:
     """Return the source of the entry that reads a session field: `read(session, n, out)`.
 
     `n` is the position in a list, or the address of a key: its length, then its bytes. A number is the result; of two words
-    it stores both at `out`. `of_connection`: `read(connection, track, out)`, a text has its place behind these two.
+    it stores both at `out`. `of_connection`: `read(connection, track, out)`, a text has its place behind these two. A protocol
+    that is like another has the same source, so what both read is compiled once.
     """
     name, kind = declared.name, declared.kind
     lists = kind in ("ints", "texts")
@@ -82,7 +83,7 @@ def reader_source(protocol: str, module: str, declared: Field, of_connection: bo
         *(["from retina_jit.memory import store64"] if pair else []),
         *(["from retina_jit.memory import load64"] if declared.keyed else []),
     ]
-    return f'''"""Generated: reads {protocol}.{name} for filters."""
+    return f'''"""Generated: reads {name} of {module} for filters."""
 
 {"" if pair else "import numpy as np" + chr(10) * 2}{chr(10).join(sorted(imports))}
 

@@ -34,7 +34,7 @@ def imports(path: Path) -> set[str]:
 
 # ------------------------------------------------------------------------------------------------------------ layers
 
-BASE = {"errors", "foreign", "stamp", "jit", "memory", "status", "stats", "strings"}
+BASE = {"errors", "foreign", "stamp", "symbols", "jit", "memory", "status", "stats", "strings", "packing", "own"}
 LAYERS: dict[str, set[str]] = {
     # what a folder (or module) may import beside itself; a packet's path goes downwards
     "errors": set(),
@@ -42,9 +42,12 @@ LAYERS: dict[str, set[str]] = {
     "status": set(),
     "stats": set(),
     "stamp": {"errors", "foreign"},
-    "jit": {"errors", "foreign", "stamp"},
+    "symbols": {"errors"},
+    "jit": {"errors", "foreign", "stamp", "symbols"},
     "memory": {"jit"},
     "strings": {"jit", "memory"},
+    "packing": {"jit"},
+    "own": {"errors", "jit", "packing", "stamp"},
     "compiled": BASE | {"datatypes", "state", "subscription"},
     "state": BASE,
     "parsers": BASE | {"state", "delivery", "formats"},  # delivery: only the format of an event, see below
