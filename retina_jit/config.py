@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from retina_jit.config_network import (
+    BUCKETS,
     MempoolConfig,
     MonitorConfig,
     OfflineConfig,
@@ -194,6 +195,11 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ConfigError(f"delivery.ring = {self.delivery.ring}: at least 8 MiB, two of the longest events")
         if self.online is not None and self.offline is not None:
             raise ConfigError("[online] and [offline]: one of them, for there is one source of packets")
+        for n, port in enumerate(self.online.ports if self.online else ()):
+            if not port.cores:
+                raise ConfigError(f"online.ports[{n}].cores: at least one core, for each has a receive queue")
+            if port.sink is not None and not len(set(port.cores)) <= port.sink.nb_buckets <= BUCKETS:
+                raise ConfigError(f"online.ports[{n}].sink.nb_buckets = {port.sink.nb_buckets}: must be {len(set(port.cores))} (the number of cores) to {BUCKETS}")
         self.tunnels()
         return self
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
+BUCKETS = 512
+"""Retina's count of the parts that a card divides the connections into."""
+
 
 class MempoolConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Packet buffers of DPDK, per NUMA socket.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import signal
@@ -91,7 +92,8 @@ class Runtime:
     Parameters
     ----------
     subscriptions : sequence of Subscription
-    sources : paths, patterns or "-"
+    sources : paths, patterns, "-", "af_packet:INTERFACE" or "dpdk:DEVICE"
+        None: the ports of the configuration's [online].
     config : RuntimeConfig, optional
     progress : callable, optional
         Told about compilation: done, total, name of the entry.
@@ -123,11 +125,16 @@ class Runtime:
         count = self.config.workers
         if count > 1 and "-" in paths:
             raise SourceError(f"standard input can be read once, {count} workers read a capture {count} times: use one worker, or a file")
-        self._receiver: Receiver | None = None
-        self.sources: list[Iterator[Source]] = self._open(paths, count)
-        self.program = Program(subscriptions, progress, self.config.tunnels())
-        seed = secrets.randbits(63)
-        self.workers = [Worker(self.program, self.config, n, count, seed) for n in range(count)]
+        self.sources, self._receiver = self._open(paths, count)
+        count = len(self.sources)
+        try:
+            self.program = Program(subscriptions, progress, self.config.tunnels())
+            seed = secrets.randbits(63)
+            self.workers = [Worker(self.program, self.config, n, count, seed) for n in range(count)]
+        except BaseException:
+            if self._receiver is not None:
+                self._receiver.close()
+            raise
         self.dispatchers = self._dispatchers()
         self._tick = tick
         self._stop_asked = False
@@ -140,19 +147,19 @@ class Runtime:
         sinks = Sinks(p.subscriptions, p.offsets)
         return [Dispatcher(w.words, p.subscriptions, p.offsets, self.config.delivery.on_error, sinks) for w in self.workers]
 
-    def _open(self, paths: tuple[str | os.PathLike[str], ...], count: int) -> list[Iterator[Source]]:
+    def _open(self, paths: tuple[str | os.PathLike[str], ...], count: int) -> tuple[list[Iterator[Source]], Receiver | None]:
         """Return each worker's sources; ports are opened at once."""
         names = [os.fspath(p) for p in paths]
         devices = [n.removeprefix(PORT) for n in names if n.startswith(PORT)]
-        if not devices:
-            return [open_sources(paths) for _ in range(count)]
+        ports = self.config.online is not None and not paths
+        if not devices and not ports:
+            return [open_sources(paths) for _ in range(count)], None
         if len(paths) > 1:
             raise SourceError(f"{', '.join(names)}: ports and captures are not read together; several ports: [online] of a configuration")
-        from retina_jit.ingest.dpdk.source import Settings, receiver_for
+        from retina_jit import online
 
-        c = self.config
-        self._receiver = receiver = receiver_for(devices[0], count, Settings(c.mempool.capacity, c.mempool.cache_size, shown=not c.suppress_dpdk_output))
-        return [receiver.sources(n) for n in range(count)]
+        receiver = online.receiver(self.config, None if ports else devices[0])
+        return [receiver.sources(n) for n in range(receiver.workers)], receiver
 
     def stop(self) -> None:
         """Ask the run to end: the burst at hand is finished, open connections are ended and delivered.
@@ -160,6 +167,9 @@ class Runtime:
         Of an interface, only what callbacks manage within `GRACE`; the rest is counted as lost.
         """
         self._stop_asked = True
+        self._end()
+
+    def _end(self) -> None:
         if any(w.source is not None and w.source.is_live for w in self.workers):
             for dispatcher in self.dispatchers:
                 dispatcher.deadline = time.perf_counter() + GRACE
@@ -221,7 +231,12 @@ class Runtime:
     def _deliver(self) -> None:
         """Drain until the workers are done and their rings empty, or nothing more is wanted."""
         next_tick, nap = 0.0, SHORTEST_NAP
+        online = self.config.online
+        until = time.perf_counter() + online.duration if online is not None and online.duration else math.inf
         while True:
+            if time.perf_counter() > until:
+                self._end()
+                until = math.inf
             working = next((w for w in self.workers if not w.finished.is_set()), None)
             delivered = sum([d.drain() for d in self.dispatchers])
             if working is None:
@@ -282,7 +297,7 @@ class Runtime:
             "arena_left": sum(int(w.arena["used"]) for w in self.workers),
         }
         if self._receiver is not None:
-            extra["buffers_left"] = self._receiver.left
+            extra["buffers_left"], extra["frames_sunk"] = self._receiver.left, self._receiver.sunk
         return Result(self.stats(), list(self.workers[0].problems), failed, seconds, self._stop_asked, extra)
 
 

@@ -90,15 +90,20 @@ class Options:
         if self.files or not self.config:
             return self.files
         config = load_config(self.config)
-        if config.online is not None:
-            raise ConfigError(f"{self.config}: [online]: DPDK ports are not available yet; name a capture with -r FILE or an interface with -i IFACE")
         return (config.offline.pcap,) if config.offline is not None else ()
 
     def check(self) -> None:
         """Refuse what this version cannot do; say what it does not."""
         self.load_protocols()
-        if not self.sources():
+        config = self.runtime_config()
+        if self.sources():
+            return
+        if config.online is None:
             raise ConfigError("no input: name a capture with -r FILE (- for standard input), or an interface with -i IFACE")
+        if not config.online.ports:
+            raise ConfigError(f"{self.config}: [online] has no ports. Fix: [[online.ports]] with device and cores")
+        if self.jobs:
+            raise ConfigError(f"-j {self.jobs}: the cores of [[online.ports]] say how many workers there are")
 
 
 def run_app(app: str, spec: str | None, options: Options) -> int:

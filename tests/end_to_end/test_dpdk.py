@@ -190,3 +190,54 @@ def test_errors_name_the_device_and_the_fix(device: str, environment: dict[str, 
         _, errors = running.communicate(timeout=60)
     assert running.returncode == 1
     assert said in errors and "Fix: " in errors and "Traceback" not in errors
+
+
+VDEVS = """
+main_core = 0
+[mempool]
+capacity = 8192
+[online]
+duration = 1
+mtu = 64000
+hardware_assist = false
+dpdk_supl_args = ["--no-huge", "--no-pci", "-m 1024M", "--vdev=net_pcap0,rx_pcap={}", "--vdev=net_null0"]
+[[online.ports]]
+device = "net_pcap0"
+cores = [{core}]
+[conntrack]
+"""
+
+
+def configured(path: Path, *arguments: str) -> tuple[list[str], dict[str, Any]]:
+    with command("log", "FiveTuple,TlsHandshake", "-c", str(path), "--stats", "json", *arguments) as running:
+        lines, errors = running.communicate(timeout=120)
+    assert running.returncode == 0, errors
+    return sorted(lines.splitlines()), json.loads(errors.splitlines()[-1])
+
+
+def test_retina_s_configuration_of_virtual_devices_runs_for_its_duration(tmp_path: Path) -> None:
+    file, core = tmp_path / "online-vdev.toml", max(os.sched_getaffinity(0))
+    file.write_text(VDEVS.format(SAMPLES / "tls.pcap", core=core))
+    lines, said = configured(file)
+    assert 1 <= said["seconds"] < 2.5
+    assert said["buffers_left"] == 0
+    with command("log", "FiveTuple,TlsHandshake", "-r", str(SAMPLES / "tls.pcap")) as reading:
+        expected, _ = reading.communicate(timeout=60)
+    assert lines == sorted(expected.splitlines()) != []
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a sink needs a core of its own")
+def test_a_sink_throws_its_part_away(tmp_path: Path) -> None:
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    file = tmp_path / "sink.toml"
+    file.write_text(
+        f'main_core = {first}\n[mempool]\ncapacity = 8192\n[online]\nduration = 1\n[[online.ports]]\ndevice = "net_null0"\ncores = [{first}]\n'
+        f"[online.ports.sink]\ncore = {second}\nnb_buckets = 384\n"
+    )
+    _, said = configured(file)
+    assert said["frames_sunk"] > 1000 and said["frames"] > 1000
+    assert said["buffers_left"] == 0
+    file.write_text(file.read_text().replace("net_null0", f"net_pcap0,rx_pcap={SAMPLES / 'tls.pcap'},rx_pcap={SAMPLES / 'ssh.pcap'}"))
+    with command("log", "FiveTuple", "-c", str(file)) as running:
+        _, errors = running.communicate(timeout=60)
+    assert running.returncode == 1 and "has no table of buckets" in errors

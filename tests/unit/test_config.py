@@ -119,4 +119,15 @@ def test_capture_named_by_the_configuration(tmp_path):
     assert "not-there.pcap" in result.output
     file.write_text("[online]")
     result = CliRunner().invoke(main, ["log", "PktCount", "-c", str(file)])
-    assert "not available yet" in result.output
+    assert "[online] has no ports" in result.output
+    file.write_text('[[online.ports]]\ndevice = "net_null0"\ncores = []')
+    result = CliRunner().invoke(main, ["log", "PktCount", "-c", str(file)])
+    assert "online.ports[0].cores: at least one core" in result.output
+    file.write_text('main_core = 0\n[[online.ports]]\ndevice = "net_null0"\ncores = [100_000]')
+    result = CliRunner().invoke(main, ["log", "PktCount", "-c", str(file)])
+    assert "online.ports[0].cores: core 100000 is not usable; there are: 0" in result.output
+    result = CliRunner().invoke(main, ["log", "PktCount", "-c", str(file), "-j", "2"])
+    assert "say how many workers" in result.output
+    file.write_text('[[online.ports]]\ndevice = "net_null0"\ncores = [0]\nsink = {core = 0}')
+    result = CliRunner().invoke(main, ["log", "PktCount", "-c", str(file)])
+    assert "a sink needs its own" in result.output

@@ -194,8 +194,6 @@ class Port:
         self._check(self._call["rte_eth_dev_start"](self.number), "starting")
         self._started = True
         self._call["rte_eth_stats_reset"](self.number)
-        if self.queues > 1:
-            self.share_out(range(self.queues))
         if promiscuous and self._call["rte_eth_promiscuous_get"](self.number) == 0:
             code = self._call["rte_eth_promiscuous_enable"](self.number)
             self._promiscuous = code == 0

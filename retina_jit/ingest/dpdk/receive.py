@@ -10,7 +10,7 @@ from retina_jit import memory
 from retina_jit.ingest.dpdk.layout import MBUF, MOST_BYTES, QUEUE, RECEIVE, RX_QINQ_STRIPPED, RX_VLAN_STRIPPED
 from retina_jit.ingest.layout import SOURCE
 from retina_jit.jit import entry, external, kernel, leaf
-from retina_jit.memory import c_call2, c_call3, load64, prefetch_read, store16_be
+from retina_jit.memory import atomic_load, c_call2, c_call3, load64, prefetch_read, store16_be
 from retina_jit.parsers.packet.link import EN10MB
 from retina_jit.state.layout import BURST, PACKET
 from retina_jit.status import Status
@@ -183,6 +183,14 @@ def walk(source, rows, most):
     s.frames += n
     s.number += n
     return n
+
+
+@entry
+def drain(source, control):
+    """Receive and throw away until the control word is set."""
+    while atomic_load(control) == 0:
+        more(source)
+    return 0
 
 
 @entry

@@ -51,6 +51,27 @@ class Lane:
     core: int | None = None
 
 
+@dataclass(frozen=True)
+class Sink:
+    """A core that receives and throws away what is not processed: queue 0 of a device.
+
+    Attributes
+    ----------
+    device : int
+        Place in the list.
+    core : int
+    share : int
+        Of `WHOLE` parts of the connections, how many are processed.
+    """
+
+    device: int
+    core: int
+    share: int
+
+
+WHOLE = 512
+
+
 class Receiver:
     """Ports, configured for some workers.
 
@@ -61,6 +82,7 @@ class Receiver:
     lanes : sequence of Lane
         One for each worker.
     settings : Settings
+    sinks : sequence of Sink
 
     Attributes
     ----------
@@ -76,8 +98,14 @@ class Receiver:
         No DPDK, no such device, no memory.
     """
 
-    def __init__(self, devices: Sequence[str], lanes: Sequence[Lane], settings: Settings) -> None:
-        self.lanes, self.settings = tuple(lanes), settings
+    def __init__(self, devices: Sequence[str], lanes: Sequence[Lane], settings: Settings, sinks: Sequence[Sink] = ()) -> None:
+        self.workers, self.settings, self.sinks = len(lanes), settings, tuple(sinks)
+        self.lanes = (*lanes, *(Lane(((s.device, 0),), s.core) for s in sinks))
+        self._draining: list[threading.Thread] = []
+        self._control = np.zeros(1, np.int64)
+        self._sunk: list[int] = []
+        # Compiled before anything is received: while a worker waits for its code, the card loses frames.
+        jit.ensure([f"{HOME}:{name}" for name in ("walk", "more", "release", *(["drain"] if sinks else []))])
         self.left = 0
         self.ports: list[Port] = []
         self.pools: dict[int, mempool.Pool] = {}
@@ -100,8 +128,11 @@ class Receiver:
             for index, port in enumerate(self.ports):
                 if port.socket not in self.pools:
                     self.pools[port.socket] = mempool.Pool(self.eal, settings.capacity, settings.cache, settings.mtu, port.socket, packed=packed)
-                queues = sum(place == index for lane in lanes for place, _ in lane.queues)
+                queues = sum(place == index for lane in self.lanes for place, _ in lane.queues)
                 port.configure(self.pools[port.socket], queues, settings.descriptors, settings.mtu)
+            for sink in sinks:
+                if not self.ports[sink.device].buckets:
+                    raise SourceError(f"{self.ports[sink.device].name}: has no table of buckets (RETA), so a sink cannot have a part of them. Fix: no [online.ports.sink]")
         except BaseException:
             self.close()
             raise
@@ -114,12 +145,37 @@ class Receiver:
         return (at.value, flag.value) if code == 0 else (0, 0)
 
     def start(self) -> None:
-        """Begin to receive, if it has not begun."""
+        """Begin to receive, if it has not begun; the first worker that asks does it."""
         with self._lock:
             if not self._started:
                 self._started = True
-                for port in self.ports:
+                for index, port in enumerate(self.ports):
                     port.start(promiscuous=self.settings.promiscuous)
+                    if port.queues > 1:
+                        port.share_out(self._table(index))
+                for n in range(self.workers, len(self.lanes)):
+                    thread = threading.Thread(target=self._drain, args=(n,), daemon=True, name=f"retina-jit sink {n - self.workers}")
+                    thread.start()
+                    self._draining.append(thread)
+
+    def _table(self, index: int) -> list[int]:
+        """Return the queue of each bucket of a port's hash."""
+        port = self.ports[index]
+        sink = next((s for s in self.sinks if s.device == index), None)
+        if sink is None:
+            return [b % port.queues for b in range(port.buckets)]
+        kept = max(port.queues - 1, sink.share * port.buckets // WHOLE)
+        return [1 + b % (port.queues - 1) if b < kept else 0 for b in range(port.buckets)]
+
+    def _drain(self, lane: int) -> None:
+        """Receive and throw away, until `close`."""
+        try:
+            with PortSource(self, lane) as source:
+                source.give_to(lane, len(self.lanes))
+                jit.function(f"{HOME}:drain")(source.address, self._control.ctypes.data)
+                self._sunk.append(sum(int(q["frames"]) for q in source.queues))
+        except Exception:  # noqa: BLE001 - the run goes on without it, and its frames are counted as dropped
+            environment.log.exception("a sink has ended")
 
     def sources(self, worker: int) -> Iterator[PortSource]:
         """Return the source of one worker; to be asked and closed by its thread."""
@@ -141,8 +197,17 @@ class Receiver:
                 found[port.name] = {**port.details, "mempool_avail_cnt": self.settings.capacity - used, "mempool_inuse_cnt": used}
             return found
 
+    @property
+    def sunk(self) -> int:
+        """After `close`: frames that sinks threw away."""
+        return sum(self._sunk)
+
     def close(self) -> None:
         """Stop and detach the ports, give the pools back. Workers must have ended."""
+        self._control[0] = 1
+        for thread in self._draining:
+            thread.join()
+        self._draining.clear()
         with self._lock:
             self.left += _close(self.ports, self.pools)
         if self.left:
@@ -258,9 +323,4 @@ class PortSource:
         return f"<PortSource {self.name}: {self.frames} frames>"
 
 
-def receiver_for(device: str, workers: int, settings: Settings) -> Receiver:
-    """Return a receiver of one device, with a queue for each worker."""
-    return Receiver([device], [Lane(((0, n),)) for n in range(workers)], settings)
-
-
-__all__ = ["Lane", "PortSource", "Receiver", "Settings", "receiver_for"]
+__all__ = ["Lane", "PortSource", "Receiver", "Settings", "Sink"]
