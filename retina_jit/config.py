@@ -141,6 +141,9 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         Where metrics are served; likewise.
     workers : int
         How many workers share the packets of a capture (`-j`), each with a thread and a table of its own; caps are per worker.
+    sample : float
+        Share of the connections that are taken, 0 to 1 (`--sample`): whole ones, both directions, the same in every run. The frames
+        of others are counted as `not_sampled`.
     filter : str, optional
         In Retina's files and without effect, there and here.
     """
@@ -159,6 +162,7 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     monitor: MonitorConfig | None = None
     prometheus: PrometheusConfig | None = None
     workers: int = 1
+    sample: float = 1.0
 
     def check(self) -> RuntimeConfig:
         """Refuse values that cannot work.
@@ -182,6 +186,8 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ConfigError(f"conntrack.packet_list_bytes = {self.conntrack.packet_list_bytes}: at most {MOST_LISTED}, for a list is one event")
         if not 1 <= self.workers <= MOST_WORKERS:
             raise ConfigError(f"workers = {self.workers}: must be 1 to {MOST_WORKERS}")
+        if not 2**-32 <= self.sample <= 1:
+            raise ConfigError(f"sample = {self.sample:g}: must be a share of the connections, above 0 and at most 1 (0.25 is a quarter)")
         if self.delivery.on_error not in ("stop", "continue"):
             raise ConfigError(f"delivery.on_error = {self.delivery.on_error!r}: must be 'stop' or 'continue'")
         if self.delivery.when_full not in ("auto", "wait", "lose"):

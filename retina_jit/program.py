@@ -70,6 +70,8 @@ class Program:
         Where each data type's record stands in an event of each subscription.
     tunnels : int
         Kinds of tunnels that are looked into, a bit each.
+    sampled : bool
+        Whether some connections are left out.
     parts : int
         What is kept per connection, a bit each (see `retina_jit.state.parts`).
 
@@ -79,11 +81,11 @@ class Program:
         A filter or a combination of data types that cannot work.
     """
 
-    def __init__(self, subscriptions: Sequence[Subscription], progress: jit.Progress | None = None, tunnels: int = 0) -> None:
+    def __init__(self, subscriptions: Sequence[Subscription], progress: jit.Progress | None = None, tunnels: int = 0, sampled: bool = False) -> None:
         if not subscriptions:
             raise SubscriptionError("no subscription: decorate a function with @subscribe(filter)")
         self.subscriptions = list(subscriptions)
-        self.tunnels = tunnels
+        self.tunnels, self.sampled = tunnels, sampled
         self.plan = compile_filters([FilterSpec(text=s.filter, level=s.level, folder=s.folder) for s in subscriptions])
         self.sessions = {p.name: p for p in protocols().values() if p.level == "session"}
         self._check_meeting()
@@ -135,7 +137,7 @@ class Program:
         """Module of the endless kernel: a program that wants nothing but frames has one of its own."""
         only_frames = len(self.plan.direct) == len(self.plan.owners) and not self.needed and not self.parts
         only_frames = only_frames and all(t.ROW_VIEW is not None for s in self.subscriptions for t in s.types)
-        if not only_frames or self.tunnels or "packet" not in self.plan.stages:
+        if not only_frames or self.tunnels or self.sampled or "packet" not in self.plan.stages:
             return LOOP
         columns = self.plan.stages["packet"].columns
         return FRAMES_LOOP if columns is not None and columns <= NARROW else LOOP

@@ -128,7 +128,7 @@ class Runtime:
         self.sources, self._receiver = self._open(paths, count)
         count = len(self.sources)
         try:
-            self.program = Program(subscriptions, progress, self.config.tunnels())
+            self.program = Program(subscriptions, progress, self.config.tunnels(), self.config.sample < 1)
             seed = secrets.randbits(63)
             self.workers = [Worker(self.program, self.config, n, count, seed) for n in range(count)]
         except BaseException:

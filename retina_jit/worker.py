@@ -79,6 +79,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         w = self.words
         w["control"], w["id"], w["stats"] = self._control.ctypes.data, number, self.counters.ctypes.data
+        w["sample"] = round(config.sample * (1 << 32)) if config.sample < 1 else 0
         w["seed"] = secrets.randbits(63) if seed is None else seed
         self._workers = workers
         self._lay_out_program()

@@ -39,6 +39,7 @@ class Options:
     midstream: bool
     decap: str
     jobs: int | None
+    sample: float | None
     quiet: bool
     stats: str
     protocols: tuple[str, ...] = ()
@@ -55,8 +56,8 @@ class Options:
         if self.decap != "none":
             base = msgspec.structs.replace(base, decap=tuple(self.decap.split(",")))
         base = self._monitored(base)
-        workers = self.jobs or base.workers
-        return msgspec.structs.replace(base, protocols=base.protocols + self.protocols, workers=workers).check()
+        workers, sample = self.jobs or base.workers, base.sample if self.sample is None else self.sample
+        return msgspec.structs.replace(base, protocols=base.protocols + self.protocols, workers=workers, sample=sample).check()
 
     def _monitored(self, base: RuntimeConfig) -> RuntimeConfig:
         """Return it with what the options ask to be told; it takes the place of what [online] says of the same."""
@@ -201,7 +202,7 @@ def demo() -> int:
             rows.append((str(five_tuple), tls.sni or "-", f"0x{tls.version:04x}", tls.cipher or "-", tls.ja4 or "-"))
 
         s = named(["TlsHandshake", "FiveTuple"], "tls", seen, "each")
-        options = Options((str(path),), None, None, False, "none", 1, False, "text")
+        options = Options((str(path),), None, None, False, "none", 1, None, False, "text")
         result = _run([s], options)
         report.table(["connection", "server name", "version", "cipher suite", "JA4"], rows)
         return _finish(result, options)

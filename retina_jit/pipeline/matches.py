@@ -15,7 +15,7 @@ from retina_jit.pipeline.access import (
     subscription_address,
 )
 from retina_jit.pipeline.layout import ROW_TIER
-from retina_jit.pipeline.share import OTHERS
+from retina_jit.pipeline.share import NOT_SAMPLED, OTHERS
 from retina_jit.state.layout import REASSEMBLED
 from retina_jit.stats import INDEX
 
@@ -36,7 +36,7 @@ def deliver_matches(w, rows, count):
         match = load64(worker.matches + 8 * n)
         address = rows + (match >> 32) * PACKET_SIZE
         row = PACKET_AT(address)
-        if row.layers & REASSEMBLED or row.verdict & OTHERS:
+        if row.layers & REASSEMBLED or row.verdict & (OTHERS | NOT_SAMPLED):
             # Packet subscriptions get the frames as they were captured: its fragments.
             continue
         row.verdict |= MATCHED

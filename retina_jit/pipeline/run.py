@@ -14,7 +14,7 @@ from retina_jit.pipeline.connections import packet
 from retina_jit.pipeline.expiry import VISITS, VISITS_IDLE, VISITS_PER_PACKET, drain, expire
 from retina_jit.pipeline.layout import WORKER
 from retina_jit.pipeline.matches import FAILED, MATCHED, deliver_matches
-from retina_jit.pipeline.share import OTHERS, mark_others
+from retina_jit.pipeline.share import NOT_SAMPLED, OTHERS, mark_others
 from retina_jit.state import timers
 from retina_jit.state.flowkey import set_key
 from retina_jit.state.fragments import FRAGMENTS_AT
@@ -26,7 +26,7 @@ STOPPED = int(Status.STOPPED)
 MAIL_HEAD = WORKER.fields["mail_head"][1]  # type: ignore[index]
 FOREVER = 1 << 62
 FRAMES, BYTES, FILTERED, DELIVERED = (counter(n) for n in ("frames", "bytes", "filtered", "delivered"))
-TUNNELLED = counter("tunnelled")
+TUNNELLED, LEFT_OUT = counter("tunnelled"), counter("not_sampled")
 
 
 @kernel
@@ -52,6 +52,9 @@ def _sort_out(w, rows, count):
         if row.layers & taken:
             continue
         verdict = row.verdict
+        if verdict & NOT_SAMPLED:
+            add(w, LEFT_OUT, one)
+            continue
         if verdict & CONTINUE:
             set_key(row, worker.seed, worker.vlan_mask)
             prefetch_slot(worker.table, row.hash)
@@ -103,7 +106,7 @@ def run(w):
         if worker.decap or (worker.defrag and _any_fragment(rows, count)):
             count = call2(worker.spread_rows, w, count)
             rows = worker.spread + 0
-        if worker.workers > 1:
+        if worker.workers > 1 or worker.sample:
             mark_others(w, rows, count)
         if worker.packet_stage:
             matches = call4(worker.packet_stage, worker.tables, rows, count, worker.matches)

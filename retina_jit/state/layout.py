@@ -116,7 +116,7 @@ CONNECTION = _record(
         ("flags", "u1"),
         ("service", "u1"),  # number of its session protocol; 0: unknown
         ("phase", "u1"),
-        ("filed", "u4"),  # tick under which the timer wheel holds it
+        ("filed", "u4"),  # number of the entry with which the timer wheel holds it
         # -- second cache line
         ("first", "i8"),  # capture time of its first packet [ns]
         ("parser", "i8"),  # address of the parser's state or of the probe buffer
