@@ -34,7 +34,7 @@ def imports(path: Path) -> set[str]:
 
 # ------------------------------------------------------------------------------------------------------------ layers
 
-BASE = {"errors", "foreign", "stamp", "symbols", "jit", "memory", "status", "stats", "strings", "packing", "own"}
+BASE = {"errors", "foreign", "stamp", "symbols", "jit", "memory", "status", "stats", "strings", "links", "packing", "own"}
 LAYERS: dict[str, set[str]] = {
     # what a folder (or module) may import beside itself; a packet's path goes downwards
     "errors": set(),
@@ -46,6 +46,7 @@ LAYERS: dict[str, set[str]] = {
     "jit": {"errors", "foreign", "stamp", "symbols"},
     "memory": {"jit"},
     "strings": {"jit", "memory"},
+    "links": {"jit"},
     "packing": {"jit"},
     "own": {"errors", "jit", "packing", "stamp"},
     "compiled": BASE | {"datatypes", "state", "subscription"},

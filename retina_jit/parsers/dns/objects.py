@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from retina_jit.formats import number as decimal
-from retina_jit.jit import entry, kernel
-from retina_jit.memory import constant, copy, load16, store8, store32, store64
+from retina_jit.jit import entry, kernel, leaf
+from retina_jit.links import linked
+from retina_jit.memory import call5, constant, copy, load16, store8, store32, store64
 from retina_jit.parsers.dns.event import RECORD_AT
 from retina_jit.parsers.dns.message import (
     AA,
@@ -50,6 +51,7 @@ RESPONSE_CODE, AUTHORITATIVE, NUM_ANSWERS, NUM_QUESTIONS, RECURSION_DESIRED, QUE
     *(_KEYS.index(key) for key in ("response_code", "authoritative", "num_answers", "num_questions", "recursion_desired")),
     *(_KEYS.index(key) for key in ("questions", "edns", "name", "udp_size", "code")),
 )
+_write_message = linked("retina_jit.parsers.dns.objects:write_message")
 _BRACKET, _BRACE = 93, 125
 _NULL, _FALSE = 0x6C6C756E, 0x65736C6166
 
@@ -169,9 +171,21 @@ def _put_sections(out, limit, message, response):
     return _put_edns(out, limit, message, opt)
 
 
-@kernel
+@entry
+def write_message(out, limit, address, size, response):
+    """`put_message`, of the message of `size` bytes at `address`."""
+    return _put_message(out, limit, (address, size), response)
+
+
+@leaf
 def put_message(out, limit, message, response):
     """Write a query (0) or a response (1) as a JSON object. Returns where it ends, or 0 if there was no room."""
+    return call5(_write_message(), out, limit, message[0], message[1], response)
+
+
+@kernel
+def _put_message(out, limit, message, response):
+    """See `put_message`."""
     if out == 0 or limit - out < 2048:
         return 0
     if message[1] < HEADER:

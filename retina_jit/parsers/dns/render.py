@@ -10,8 +10,9 @@ from __future__ import annotations
 from retina_jit.formats import address
 from retina_jit.formats import number as decimal
 from retina_jit.formats.json import AS_UTF8, put_string
-from retina_jit.jit import kernel
-from retina_jit.memory import constant, copy, load8, load16, move, store8, store32, store64
+from retina_jit.jit import entry, kernel, leaf
+from retina_jit.links import linked
+from retina_jit.memory import call8, constant, copy, load8, load16, move, store8, store32, store64
 from retina_jit.parsers.dns import rdata
 from retina_jit.parsers.dns.message import NAME_ROOM, skip_name, write_name
 from retina_jit.parsers.dns.names import PARAM, TYPE, write_named
@@ -29,6 +30,7 @@ _VALUES = (rdata.PARAM_NAME, rdata.WORD, rdata.NOTHING, rdata.U16, rdata.IPV4, r
 _values = constant("dns_param_values", bytes(_VALUES))
 _LISTS = 1 << rdata.PARAM_MANDATORY | 1 << rdata.PARAM_ALPN | 1 << rdata.PARAM_IPV4HINT | 1 << rdata.PARAM_IPV6HINT
 
+_write_data = linked("retina_jit.parsers.dns.render:write_data")
 ROOM_FOR_NAME = 8 * NAME_ROOM + 1024
 """A name in JSON, and space to work in."""
 
@@ -289,9 +291,21 @@ def room_for(length, kind, json):
     return names + 512 + (112 if kind == 30 or kind == 47 or kind == 50 or kind == 62 else 12) * length
 
 
-@kernel
+@entry
+def write_data(out, limit, address, size, at, length, kind, json):
+    """`put_data`, of the message of `size` bytes at `address`: far the most code of this file, so it is there once."""
+    return _put_data(out, limit, (address, size), at, length, kind, json)
+
+
+@leaf
 def put_data(out, limit, message, at, length, kind, json):
     """Write the data of a record of type `kind`, all of which is in the message; null if it is empty."""
+    return call8(_write_data(), out, limit, message[0], message[1], at, length, kind, json)
+
+
+@kernel
+def _put_data(out, limit, message, at, length, kind, json):
+    """See `put_data`."""
     if limit - out < room_for(length, kind, json):
         return 0
     if length == 0:
