@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
-OK, WARN, FAIL = "ok", "warn", "FAIL"
-Finding = tuple[str, str, str]
+from retina_jit.cli import doctor_live
+from retina_jit.cli.findings import FAIL, OK, WARN, Finding
 
 
 def _python() -> Finding:
@@ -64,7 +64,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _cache,
     _huge_pages,
     _library("crypto", "libcrypto", "apt install libssl3"),
-    _library("rte_eal", "DPDK", "apt install dpdk (for live capture; captures need it not)"),
+    *doctor_live.CHECKS,
 )
 
 

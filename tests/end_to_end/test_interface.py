@@ -34,6 +34,7 @@ def missing() -> str:
 
 
 REASON = missing()
+NET_AF_PACKET = sorted(Path("/usr/lib").glob("*/dpdk/pmds-*/librte_net_af_packet.so*"))
 needs_veth = pytest.mark.skipif(bool(REASON), reason=REASON or "-")
 
 
@@ -72,6 +73,19 @@ def test_a_veth_pair_gives_what_the_file_gives(workers: int) -> None:
     assert got["counters"]["dropped"] == 0
     assert sum(got["ledger"].values()) == got["counters"]["frames"] == len(raw)
     assert got["problems"] == []
+
+
+@needs_veth
+@pytest.mark.skipif(not NET_AF_PACKET, reason="needs DPDK's driver: apt install librte-net-af-packet23")
+def test_dpdk_s_driver_for_interfaces_gives_the_same() -> None:
+    path = SAMPLES / "mixed.pcap"
+    seen, raw = from_file(path)
+    got = live(path=str(path), source="dpdk:net_af_packet0,iface=rj1")
+    assert sorted(got["raw"]) == sorted(raw)
+    assert Counter(got["seen"]) == seen
+    assert (got["counters"]["dropped"], got["problems"]) == (0, [])
+    tagged = bytes.fromhex("ffffffffffff020000000001") + bytes.fromhex("8100a064") + bytes.fromhex("0800") + bytes(60)
+    assert live(frames=[tagged.hex()], source="dpdk:net_af_packet0,iface=rj1")["raw"] == [tagged.hex()]
 
 
 @needs_veth
