@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from retina_jit.runtime import Result, Runtime, run
     from retina_jit.strings import text
     from retina_jit.subscription import Subscription, load_subscriptions, subscribe
+    from retina_jit.tables.read import Capture, read
+    from retina_jit.tables.running import CaptureWarning
+    from retina_jit.tables.table import Table
 
 __version__ = "0.1.0"
 
@@ -66,6 +69,9 @@ _HOME = {
     "retina_jit.runtime": ("Result", "Runtime", "run"),
     "retina_jit.strings": ("text",),
     "retina_jit.subscription": ("Subscription", "load_subscriptions", "subscribe"),
+    "retina_jit.tables.read": ("Capture", "read"),
+    "retina_jit.tables.running": ("CaptureWarning",),
+    "retina_jit.tables.table": ("Table",),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 _DATA_TYPES = "retina_jit.datatypes"
@@ -78,6 +84,8 @@ __all__ = [
     "BidirPktStream",
     "BidirZcPktStream",
     "ByteCount",
+    "Capture",
+    "CaptureWarning",
     "CommunityId",
     "ConnDuration",
     "ConnHistory",
@@ -114,6 +122,7 @@ __all__ = [
     "SessionList",
     "SshHandshake",
     "Subscription",
+    "Table",
     "TlsHandshake",
     "Tunnel",
     "ZcFrame",
@@ -123,6 +132,7 @@ __all__ = [
     "load_protocol",
     "load_subscriptions",
     "predicate",
+    "read",
     "run",
     "subscribe",
     "text",

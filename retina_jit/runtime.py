@@ -175,6 +175,10 @@ class Runtime:
                 dispatcher.deadline = time.perf_counter() + GRACE
         self._control(STOP)
 
+    def abandon(self) -> None:
+        """Ask the run to end at once: nothing more is delivered."""
+        self._control(ABANDON)
+
     def _control(self, word: int) -> None:
         for worker in self.workers:
             worker.control(word)

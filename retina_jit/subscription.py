@@ -402,11 +402,22 @@ def load_subscriptions(path: str | Path, callbacks: Mapping[str, Callable[..., A
     return made
 
 
+def resolved(what: Iterable[type[DataType] | str], where: str) -> tuple[type[DataType], ...]:
+    """Return data types, given as they are or by name.
+
+    Raises
+    ------
+    SubscriptionError
+        No such data type.
+    """
+    return tuple(_resolve(f"#{n}", x, where) for n, x in enumerate(what, 1))
+
+
 def named(names: Iterable[str], text: str, callback: Callable[..., Any], deliver: str) -> Subscription:
     """Make a subscription from names of data types (the command line)."""
     names = list(names)
     label = ",".join(names)
-    wanted = tuple(_resolve(f"#{n}", x, "log") for n, x in enumerate(names, 1))
+    wanted = resolved(names, "log")
     made = Subscription(text, wanted, callback, deliver, name=label)
     made.check()
     return made

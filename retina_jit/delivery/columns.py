@@ -175,6 +175,12 @@ class Columns:
         end, since = self._field(c.place.offset, "i8"), c.options["since"]
         return end - self._field(since.offset, "i8") if since is not None else end
 
+    def address(self, name: str) -> tuple[Array, Array, Array]:
+        """Return a column of addresses as numbers: high and low halves (IPv4: the low one alone), and where it is IPv6."""
+        c = self._column(name)
+        low, version = c.options["low"], c.options["is_ipv6"]
+        return self._field(c.place.offset, "i8"), self._field(low.offset, "i8"), self._field(version.offset, "u1") != 0
+
     def _column(self, name: str) -> Column:
         found = getattr(self.type, name, None)
         if not isinstance(found, Column):

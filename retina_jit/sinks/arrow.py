@@ -11,14 +11,30 @@ import numpy as np
 from retina_jit import jit
 from retina_jit.datatypes.base import DataType, snake
 from retina_jit.datatypes.programs import refuse_lists
-from retina_jit.delivery.arrow import pyarrow, to_arrow
+from retina_jit.delivery.capsules import ArrowBatch
 from retina_jit.delivery.columns import Columns, units
+from retina_jit.delivery.vectors import columns_of, struct
 from retina_jit.errors import ConfigError
 from retina_jit.sinks.base import Layout
 
 SCAN = "retina_jit.delivery.scan:scan"
 ROWS = 1 << 16
 """Rows that are gathered before they are written."""
+
+
+def pyarrow() -> Any:
+    """Return the module.
+
+    Raises
+    ------
+    ConfigError
+        It is not installed.
+    """
+    try:
+        import pyarrow as pa
+    except ImportError as fault:
+        raise ConfigError("Arrow and Parquet need pyarrow, which is not installed: pip install 'retina-jit[arrow]'") from fault
+    return pa
 
 
 class ArrowStream:
@@ -59,10 +75,12 @@ class ArrowStream:
         return self._pa.ipc.new_stream(self._out, schema)
 
     def _batch(self, buffer: bytes, events: Any) -> Any:
-        tables = [to_arrow(Columns(t, buffer, events, events + o)) for t, o in zip(self._types, self._offsets, strict=True)]
+        tables = [columns_of(Columns(t, buffer, events, events + o)) for t, o in zip(self._types, self._offsets, strict=True)]
         if len(tables) == 1:
-            return self._pa.RecordBatch.from_struct_array(tables[0])
-        return self._pa.RecordBatch.from_arrays(tables, [snake(t.__name__) for t in self._types])
+            made = tables[0]
+        else:
+            made = [struct(snake(t.__name__), table) for t, table in zip(self._types, tables, strict=True)]
+        return self._pa.record_batch(ArrowBatch(struct("", made)))
 
     def take(self, address: int, length: int) -> int:
         """Take the whole events among the bytes from `address` on. Returns how many bytes they take."""

@@ -63,6 +63,7 @@ LAYERS: dict[str, set[str]] = {
     "config_network": set(),
     "monitor": {"config_network", "errors", "stats"},
     "sinks": BASE | {"datatypes", "delivery", "formats"},
+    "tables": BASE | {"config", "datatypes", "delivery", "ingest", "parsers", "runtime", "sinks", "subscription"},
     "app": {"errors", "subscription"},
 }
 

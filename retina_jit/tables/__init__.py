@@ -1,0 +1,1 @@
+"""Captures as tables: `read(source).select(filter, ...)`, for notebooks and scripts."""

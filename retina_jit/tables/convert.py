@@ -1,0 +1,60 @@
+"""Rows as what other libraries are made of."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from retina_jit.delivery.vectors import BOOL, DURATION, NUMBERS, TEXT, TIME, Field, Vector, concat, empty
+from retina_jit.errors import MissingExtraError
+from retina_jit.sinks.gather import Batch
+
+
+def library(name: str, what: str, extra: str) -> Any:
+    """Import a library that only an extra brings.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as fault:
+        raise MissingExtraError(f"{what} needs {name}: pip install 'retina-jit[{extra}]'") from fault
+
+
+def joined(fields: Sequence[Field], batches: list[Batch]) -> Iterator[tuple[Field, Vector]]:
+    """Give the columns one after the other; a column's part of a batch is let go when it was given."""
+    parts = [list(b) for b in batches]
+    batches.clear()
+    for n, field in enumerate(fields):
+        listed = [p[n] for p in parts]
+        made = concat(listed) if listed else empty(field)
+        del listed
+        for p in parts:
+            p[n] = None  # type: ignore[call-overload]
+        yield field, made
+
+
+def to_pandas(fields: Sequence[Field], batches: list[Batch]) -> Any:
+    """Return a pandas.DataFrame."""
+    pandas = library("pandas", "to_pandas", "pandas")
+    text = "str" if int(pandas.__version__.partition(".")[0]) >= 3 else "string"
+    made = {}
+    for field, v in joined(fields, batches):
+        values = v.to_numpy()
+        if field.format == TIME:
+            made[field.name] = pandas.Series(values).dt.tz_localize("UTC")
+        elif field.format == TEXT:
+            made[field.name] = pandas.Series(values, dtype=text)
+        elif field.nullable and (field.format == BOOL or field.format in NUMBERS.values()):
+            array = pandas.arrays.BooleanArray if field.format == BOOL else pandas.arrays.IntegerArray
+            made[field.name] = pandas.Series(array(np.ma.getdata(values).copy(), np.ma.getmaskarray(values).copy()))
+        else:
+            assert field.format != DURATION or values.dtype.kind == "m"
+            made[field.name] = pandas.Series(values)
+    return pandas.DataFrame(made)
