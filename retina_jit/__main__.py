@@ -2,4 +2,5 @@
 
 from retina_jit.cli import main
 
-main(prog_name="retina-jit")
+if __name__ == "__main__":  # a process that an archive is read with imports it under another name
+    main(prog_name="retina-jit")

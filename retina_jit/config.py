@@ -141,6 +141,8 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         Where metrics are served; likewise.
     workers : int
         How many workers share the packets of a capture (`-j`), each with a thread and a table of its own; caps are per worker.
+    read_ahead : bool
+        Whether a second thread reads a large capture ahead, where there is a core for it: faster, at the cost of that core.
     sample : float
         Share of the connections that are taken, 0 to 1 (`--sample`): whole ones, both directions, the same in every run. The frames
         of others are counted as `not_sampled`.
@@ -162,6 +164,7 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     monitor: MonitorConfig | None = None
     prometheus: PrometheusConfig | None = None
     workers: int = 1
+    read_ahead: bool = True
     sample: float = 1.0
 
     def check(self) -> RuntimeConfig:

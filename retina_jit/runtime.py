@@ -101,6 +101,9 @@ class Runtime:
         Called some times per second with the worker, for a progress bar.
     after_drain : callable, optional
         Called after each delivery round (sinks flush here).
+    share : (int, int, int), optional
+        Of all connections only this share: its number, how many there are, the seed that all have in common. For one of
+        several processes that read the same captures; `workers` is 1 then.
 
     Raises
     ------
@@ -117,6 +120,7 @@ class Runtime:
         *,
         progress: jit.Progress | None = None,
         tick: Tick | None = None,
+        share: tuple[int, int, int] | None = None,
     ) -> None:
         self.config = (config or RuntimeConfig()).check()
         for file in self.config.protocols:
@@ -130,7 +134,8 @@ class Runtime:
         try:
             self.program = Program(subscriptions, progress, self.config.tunnels(), self.config.sample < 1)
             seed = secrets.randbits(63)
-            self.workers = [Worker(self.program, self.config, n, count, seed) for n in range(count)]
+            shares = [(n, count, seed) for n in range(count)] if share is None else [share]
+            self.workers = [Worker(self.program, self.config, *one) for one in shares]
         except BaseException:
             if self._receiver is not None:
                 self._receiver.close()
@@ -153,7 +158,7 @@ class Runtime:
         devices = [n.removeprefix(PORT) for n in names if n.startswith(PORT)]
         ports = self.config.online is not None and not paths
         if not devices and not ports:
-            return [open_sources(paths) for _ in range(count)], None
+            return [open_sources(paths, ahead=self.config.read_ahead) for _ in range(count)], None
         if len(paths) > 1:
             raise SourceError(f"{', '.join(names)}: ports and captures are not read together; several ports: [online] of a configuration")
         from retina_jit import online

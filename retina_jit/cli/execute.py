@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.resources
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from retina_jit.config import RuntimeConfig, load_config, to_toml
 from retina_jit.config_network import DisplayConfig, LogConfig, MonitorConfig, PageConfig, PrometheusConfig
 from retina_jit.errors import ConfigError
 from retina_jit.ingest.interface import PREFIX
-from retina_jit.ingest.source import PORT
+from retina_jit.ingest.source import PORT, expand
 from retina_jit.parsers.user import load_protocol
 from retina_jit.runtime import Result, Runtime
 from retina_jit.sinks import FORMATS
@@ -47,6 +48,8 @@ class Options:
     monitor_log: str | None = None
     status: str | None = None
     prometheus: str | None = None
+    per_file: bool = False
+    scheduler: str = ""
 
     def runtime_config(self) -> RuntimeConfig:
         """Return the configuration file's content with the options in its place."""
@@ -130,6 +133,8 @@ def _shown(value: Any) -> Any:
 def log(types: tuple[str, ...], filter_text: str, format_: str, output: str, options: Options) -> int:
     """`retina-jit log`."""
     options.check()
+    if _is_archive(output, options):
+        return _log_archive(types, filter_text, format_, output, options)
     if format_ not in FORMATS:
         raise ConfigError(f"-T {format_}: not a format; known: {', '.join(FORMATS)}")
     with _open_output(output) as out:
@@ -148,6 +153,36 @@ def log(types: tuple[str, ...], filter_text: str, format_: str, output: str, opt
 
 def _nothing(*_: Any) -> None:
     return None
+
+
+def _is_archive(output: str, options: Options) -> bool:
+    """Whether several processes shall do it: always if that is asked for, else with -j for several captures and a file."""
+    asked = options.per_file or options.scheduler
+    if options.interface or "-" in options.sources() or output == "-":
+        if asked:
+            raise ConfigError("--per-file and --scheduler: for captures (-r FILE) and an output file (-o FILE)")
+        return False
+    return bool(asked) or (options.runtime_config().workers > 1 and len(list(expand(options.sources()))) > 1)
+
+
+def _log_archive(types: tuple[str, ...], filter_text: str, format_: str, output: str, options: Options) -> int:
+    from retina_jit import archive
+
+    config = options.runtime_config()
+    begun = time.perf_counter()
+    try:
+        with report.ArchiveProgress(quiet=options.quiet) as progress:
+            written = archive.write(
+                types, options.sources(), output, filter=filter_text, format=format_, config=config, processes=config.workers,
+                scheduler=options.scheduler, per_file=options.per_file, progress=progress,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        click.echo(f"retina-jit: stopped; what is done is kept in {output}.parts, and the same command goes on from there", err=True)
+        return INTERRUPTED
+    if written.kept and not options.quiet:
+        click.echo(f"retina-jit: {written.kept} parts had been done before", err=True)
+    failed = [f"{reason}; the others are in {output}" for reason in written.failed.values()]
+    return _finish(Result(written.counters, written.problems + failed, {}, time.perf_counter() - begun), options)
 
 
 @contextlib.contextmanager

@@ -100,6 +100,8 @@ def run_command(ctx: click.Context, app: str, spec: str | None, **options: Any) 
 @click.option("-f", "filter_text", default="", metavar="FILTER", help="Which traffic.")
 @click.option("-T", "format_", default="jsonl", metavar="jsonl|csv|arrow|parquet", help="Format of the output.")
 @click.option("-o", "output", default="-", metavar="FILE", help="Where to write; standard output by default.")
+@click.option("--per-file", is_flag=True, help="Each capture stands for itself: connections do not go on in the next one.")
+@click.option("--scheduler", default="", metavar="tcp://HOST:PORT", help="Dask cluster that reads the captures; its workers see the same files.")
 @SOURCES
 @click.pass_context
 def log(ctx: click.Context, types: tuple[str, ...], filter_text: str, format_: str, output: str, **options: Any) -> None:

@@ -266,4 +266,4 @@ class ReadAhead:
 
 def is_worth(size: int) -> bool:
     """Whether a second thread pays for a file of this size here."""
-    return size >= WORTH and (os.cpu_count() or 1) > 1
+    return size >= WORTH and len(os.sched_getaffinity(0)) > 1

@@ -54,6 +54,8 @@ class CaptureSource:
         A file, a pipe, or "-" for standard input.
     first : int
         Number of frames of the run that come before this source's (column `number`).
+    ahead : bool
+        Whether a second thread may read a large capture ahead, where there is a core for it.
 
     Attributes
     ----------
@@ -68,8 +70,9 @@ class CaptureSource:
         No such file, a folder, not a capture, unknown link type.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, first: int = 0) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, first: int = 0, ahead: bool = True) -> None:
         self.path = os.fspath(path)
+        self._may_read_ahead = ahead
         self.name = "standard input" if self.path == "-" else self.path
         self._region = memory.Region(SOURCE.itemsize)
         self._words = self._region.array(SOURCE, 1)[0]
@@ -110,7 +113,7 @@ class CaptureSource:
             head = os.pread(fd, 24, 0) if stat.S_ISREG(found.st_mode) else b""
             mappable = stat.S_ISREG(found.st_mode) and guard.SUPPORTED and walker(head) is not None
             # Two threads that read are faster than one that waits for its pages, however the page cache holds the file.
-            shared = walker(head) == WALK_PCAP and readahead.is_worth(found.st_size)
+            shared = self._may_read_ahead and walker(head) == WALK_PCAP and readahead.is_worth(found.st_size)
             if mappable and not shared and self._begin_map(fd, found.st_size):
                 os.close(fd)
                 return
@@ -172,7 +175,7 @@ class CaptureSource:
         assert self._stream is not None
         plain = self._stream.plain_fd
         found = os.fstat(fd)
-        if plain < 0 or not stat.S_ISREG(found.st_mode) or not readahead.is_worth(found.st_size):
+        if not self._may_read_ahead or plain < 0 or not stat.S_ISREG(found.st_mode) or not readahead.is_worth(found.st_size):
             return None
         head = os.pread(plain, 24, 0)
         if walker(head) != WALK_PCAP:
@@ -446,12 +449,12 @@ class Source(Protocol):
 _SUPPORTED_HINT = ": Ethernet, raw IP, Linux cooked, BSD loopback, PPP are"
 
 
-def open_source(path: str | os.PathLike[str], *, first: int = 0) -> CaptureSource:
+def open_source(path: str | os.PathLike[str], *, first: int = 0, ahead: bool = True) -> CaptureSource:
     """Open one capture; see `CaptureSource`."""
-    return CaptureSource(path, first=first)
+    return CaptureSource(path, first=first, ahead=ahead)
 
 
-def open_sources(paths: Iterable[str | os.PathLike[str]]) -> Iterator[CaptureSource | InterfaceSource]:
+def open_sources(paths: Iterable[str | os.PathLike[str]], *, ahead: bool = True) -> Iterator[CaptureSource | InterfaceSource]:
     """Open captures one after the other, in the order given; a pattern stands for its files in the order of their names,
     `af_packet:NAME` for an interface.
 
@@ -462,7 +465,7 @@ def open_sources(paths: Iterable[str | os.PathLike[str]]) -> Iterator[CaptureSou
     SourceError
         At once: a pattern that no file matches, a file that does not exist. Later: what opening a file finds.
     """
-    return _open_each(list(expand(paths)))
+    return _open_each(list(expand(paths)), ahead)
 
 
 def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
@@ -479,11 +482,11 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
             raise SourceError(f"{path}: no such file")
 
 
-def _open_each(paths: list[str]) -> Iterator[CaptureSource | InterfaceSource]:
+def _open_each(paths: list[str], ahead: bool) -> Iterator[CaptureSource | InterfaceSource]:
     first = 0
     for path in paths:
         is_interface = path.startswith(PREFIX) and not Path(path).exists()
-        with InterfaceSource(path[len(PREFIX) :], first=first) if is_interface else open_source(path, first=first) as source:
+        with InterfaceSource(path[len(PREFIX) :], first=first) if is_interface else open_source(path, first=first, ahead=ahead) as source:
             yield source
             first = source.number
 

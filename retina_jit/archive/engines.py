@@ -1,0 +1,108 @@
+"""Who does the tasks: processes of this machine, or a Dask cluster. Both do one that was lost with its process again."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from retina_jit.archive.tasks import Done, Task, perform
+from retina_jit.errors import ConfigError, RetinaJitError
+
+TRIES = 3
+"""How often a task is begun before its process's death is taken to be its fault."""
+PERIOD = 0.2
+"""How often whoever waits is told [s]."""
+
+PATIENCE = 10.0
+"""How long a Dask scheduler may take to answer [s]."""
+
+Waiting = Callable[[], None]
+
+
+class LostError(RetinaJitError):
+    """A task took its process with it again and again."""
+
+
+def in_processes(tasks: Sequence[Task], processes: int, waiting: Waiting) -> Iterator[tuple[Task, Done]]:
+    """Do tasks in processes of this machine; they are yielded as they end.
+
+    Raises
+    ------
+    LostError
+        A task whose process has died `TRIES` times.
+    """
+    left = dict.fromkeys(tasks, 0)
+    while left:
+        # Not forked: a copy of this process would hold its threads' locks without its threads.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(min(processes, len(left)), context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+        futures: dict[Future[Done], Task] = {}
+        try:
+            for task in left:
+                futures[pool.submit(perform, task)] = task
+            open_ = set(futures)
+            while open_:
+                ended, open_ = wait(open_, PERIOD, FIRST_COMPLETED)
+                waiting()
+                for future in ended:
+                    task = futures[future]
+                    done = future.result()
+                    del left[task]
+                    yield task, done
+        except BrokenProcessPool as error:
+            # Which task it was is not known: all that were not done are tried again.
+            for task in left:
+                left[task] += 1
+                if left[task] >= TRIES:
+                    raise LostError(f"{', '.join(task.files[:3])}: a process that worked on it has died {TRIES} times; see its part {task.part}") from error
+        finally:
+            _kill(pool)
+
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    """End a pool without waiting for what it is at."""
+    processes = list((getattr(pool, "_processes", None) or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        with contextlib.suppress(Exception):
+            process.terminate()
+
+
+def on_dask(tasks: Sequence[Task], scheduler: str, waiting: Waiting) -> Iterator[tuple[Task, Done]]:
+    """Do tasks on a Dask cluster whose workers see the same files; they are yielded as they end.
+
+    Raises
+    ------
+    ConfigError
+        `distributed` is not installed, or nobody answers at the address.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ConfigError("--scheduler needs Dask: pip install 'retina-jit[dask]'") from error
+    try:
+        client = Client(scheduler, timeout=PATIENCE, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise ConfigError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
+    with client:
+        futures: dict[Any, Task] = {client.submit(perform, task, pure=False, retries=TRIES - 1): task for task in tasks}
+        open_ = dict(futures)
+        try:
+            while open_:
+                for future in [f for f in open_ if f.done()]:
+                    yield open_.pop(future), _result(future)
+                waiting()
+                time.sleep(PERIOD)
+        finally:
+            client.cancel(list(open_))
+
+
+def _result(future: Any) -> Done:
+    done: Done = future.result()
+    return done

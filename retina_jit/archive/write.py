@@ -1,0 +1,164 @@
+"""A log of many captures: plan, do what is not done yet, put the parts together."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from retina_jit import stats
+from retina_jit.archive import tasks as planning
+from retina_jit.archive.engines import in_processes, on_dask
+from retina_jit.archive.tasks import Done, Question, Task, finished, in_time_order, plan, position
+from retina_jit.config import RuntimeConfig
+from retina_jit.errors import ConfigError, SourceError
+from retina_jit.ingest.source import expand
+from retina_jit.parsers.user import load_protocol
+from retina_jit.program import Program
+from retina_jit.sinks import FORMATS
+from retina_jit.sinks.joining import JOIN
+
+Progress = Callable[[int, int], None]
+"""Told how many bytes of how many are read."""
+
+
+@dataclass
+class Written:
+    """What came of it.
+
+    Attributes
+    ----------
+    counters : dict
+        As of a run over all captures in one; see `retina_jit.stats`.
+    lines : int
+        Events written.
+    problems : list of str
+        Captures that were cut or damaged: what could be read was.
+    failed : dict
+        Capture -> why it could not be read at all.
+    kept : int
+        Parts that an earlier, interrupted run had done.
+    """
+
+    counters: dict[str, int]
+    lines: int = 0
+    problems: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    kept: int = 0
+
+
+def write(
+    types: Sequence[str],
+    sources: Iterable[str],
+    output: str | Path,
+    *,
+    filter: str = "",  # noqa: A002 - the word of the field
+    format: str = "jsonl",  # noqa: A002 - likewise
+    config: RuntimeConfig | None = None,
+    processes: int = 2,
+    scheduler: str = "",
+    per_file: bool = False,
+    progress: Progress | None = None,
+) -> Written:
+    """Write what is found in many captures into one file, with several processes.
+
+    Connections that go on in the next capture are joined: the captures are read in the order of their first packets, by each
+    process for its share of the connections. With `per_file` each capture stands for itself, and is read once.
+
+    What is done of it lies in `<output>.parts` until all is; if the run is interrupted, the next one goes on there.
+
+    Parameters
+    ----------
+    types : sequence of str
+        Data types, as for `retina-jit log`: each entry a kind of line, a comma joins several.
+    sources : paths or patterns of captures
+    output : path
+    filter, format : str
+    config : RuntimeConfig, optional
+    processes : int
+        How many at once; how many shares.
+    scheduler : str
+        Address of a Dask scheduler whose workers see the same files; empty: processes of this machine.
+    per_file : bool
+        A task per capture.
+    progress : callable, optional
+
+    Raises
+    ------
+    RetinaJitError
+        A mistake in filter, data types, format or configuration; no capture that can be read.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"-T {format}: not a format; known: {', '.join(FORMATS)}")
+    if format not in JOIN:
+        raise ConfigError(f"-T {format}: its files cannot be put together from parts; leave out -j and --per-file, or take one of {', '.join(JOIN)}")
+    base = (config or RuntimeConfig()).check()
+    # Where there is a process for every core, threads that help would only be in the way.
+    chosen = msgspec.structs.replace(base, workers=1, read_ahead=base.read_ahead and processes < len(os.sched_getaffinity(0)))
+    for file in chosen.protocols:
+        load_protocol(file)
+    question = Question(tuple(types), filter, format, chosen)
+    files, failed = in_time_order(list(expand(sources)))
+    if not files:
+        raise SourceError("\n".join(failed.values()) or "no capture to read")
+    # Compiled once, here: the processes find the object files.
+    with Path("/dev/null").open("wb") as nowhere:
+        Program(question.subscriptions(FORMATS[format](nowhere)), None, chosen.tunnels(), chosen.sample < 1)
+    folder = Path(f"{output}.parts")
+    key = planning.digest(question, files, processes, per_file=per_file)
+    _take_over(folder, key)
+    work = plan(question, files, processes, folder, per_file=per_file)
+    done = {task: known for task in work if (known := finished(task))}
+    kept = len(done)
+    left = [task for task in work if task not in done]
+
+    def waiting() -> None:
+        if progress is not None:
+            progress(sum(t.size if t in done else position(t) for t in work), sum(t.size for t in work))
+
+    for task, told in on_dask(left, scheduler, waiting) if scheduler else in_processes(left, processes, waiting):
+        done[task] = told
+        waiting()
+    if not per_file and (lost := [d.failed for d in done.values() if d.failed]):
+        raise SourceError(f"{lost[0]}; what is done is kept in {folder}")
+    return _finish(work, done, failed, kept, Path(output), folder, JOIN[format], per_file=per_file)
+
+
+def _take_over(folder: Path, key: str) -> None:
+    """Go on with the parts of an earlier run of the same plan; those of another one are thrown away."""
+    noted = folder / "plan.json"
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(noted.read_text()) == key:
+            return
+    if folder.exists():
+        if not noted.exists():
+            raise ConfigError(f"{folder}: is in the way; parts of the output are kept there")
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as fault:
+        raise ConfigError(f"{folder}: {fault.strerror}") from fault
+    noted.write_text(json.dumps(key))
+
+
+def _finish(
+    work: Sequence[Task], done: dict[Task, Done], failed: dict[str, str], kept: int, output: Path, folder: Path,
+    join: Callable[[Sequence[Path], Path], None], *, per_file: bool,
+) -> Written:  # fmt: skip
+    told = [done[task] for task in work]
+    good = [task for task in work if not done[task].failed]
+    failed |= {task.files[0]: done[task].failed for task in work if done[task].failed}
+    join([Path(task.part) for task in good], output)
+    shutil.rmtree(folder)
+    parts = [d.counters for d in told if not d.failed]
+    if per_file:
+        counters = {name: sum(p[name] for p in parts) for name in stats.COUNTERS}
+    else:
+        counters = stats.merge(parts)  # each has seen all captures
+    return Written(counters, sum(d.lines for d in told), [p for d in told for p in d.problems], failed, kept)
