@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from retina_jit.delivery.arrow import pyarrow
+from retina_jit.sinks.arrow import pyarrow
 
 Join = Callable[[Sequence[Path], Path], None]
 
