@@ -21,6 +21,7 @@ from retina_jit.config_network import MonitorConfig
 from retina_jit.delivery.dispatch import Dispatcher
 from retina_jit.delivery.sinks import Sinks
 from retina_jit.errors import CallbackError, SourceError
+from retina_jit.ingest.readahead import Readers
 from retina_jit.ingest.source import PORT, Source, open_sources
 from retina_jit.monitor.reading import Ports, Reading, read
 from retina_jit.parsers.user import load_protocol
@@ -158,7 +159,8 @@ class Runtime:
         devices = [n.removeprefix(PORT) for n in names if n.startswith(PORT)]
         ports = self.config.online is not None and not paths
         if not devices and not ports:
-            return [open_sources(paths, ahead=self.config.read_ahead) for _ in range(count)], None
+            readers = Readers(count) if count > 1 else None
+            return [open_sources(paths, ahead=self.config.read_ahead, readers=readers, reader=n) for n in range(count)], None
         if len(paths) > 1:
             raise SourceError(f"{', '.join(names)}: ports and captures are not read together; several ports: [online] of a configuration")
         from retina_jit import online

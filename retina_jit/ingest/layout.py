@@ -19,6 +19,7 @@ SOURCE = np.dtype(
         ("limit", "i8"),  # address behind the buffer
         ("fd", "i8"),  # descriptor that the kernel itself reads from; -1: none
         ("readahead", "i8"),  # address of the READAHEAD that chunks come from; 0: none
+        ("reader", "i8"),  # which of its readers this one is
         ("poll", "i8"),  # a `struct pollfd`
         ("more", "i8"),  # a live source's entry that gets more frames; 0: a capture, which `read_more` reads
         ("device", "i8"),  # address of what it gets them from: RING of an interface, RECEIVE of DPDK ports

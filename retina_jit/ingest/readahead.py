@@ -1,9 +1,11 @@
-"""Reading a large file with two threads: the worker's own and a helper share the chunks.
+"""Reading a large file with several threads: those of the workers and a helper share the chunks.
 
-Copying a file out of the page cache costs more than walking and decoding it, so the two are overlapped. Chunks of the file
+Copying a file out of the page cache costs more than walking and decoding it, so the two are overlapped, and workers that read
+the same capture have it copied once. Chunks of the file
 belong to the slots of a ring, one behind the other. Whoever is free claims the next chunk (`claimed`) and reads it into its
-slot; the worker takes chunks in order, and reads one itself rather than wait. A slot may be read into again once the
-worker has passed it (`taken`). The rest of a record that the end of the ring cuts is moved in front of the ring.
+slot; each worker takes all chunks in order, and reads one itself rather than wait. A slot may be read into again once all
+workers have passed it (`taken`). The rest of a record that the end of the ring cuts is moved in front of the ring: by each
+worker, to where the others put it as well.
 
 Whoever reads a chunk also notes where its records begin, while they are in its own cache: `hints` for the walker's
 prefetches. Records are a chain, and to the worker each link may be in the cache of another core: without hints 104 ns per
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 
 import numpy as np
 
@@ -24,7 +27,9 @@ from retina_jit.memory import atomic_load, atomic_store, compare_and_swap, load6
 from retina_jit.parsers.wire import u8, u32, u32_le
 
 CHUNK = 256 << 10
-SLOTS = 16
+SLOTS, SHARED_SLOTS = 16, 64
+"""Slots of a ring, and of one that several workers read: one may be so far behind when it has no core."""
+READERS = 64
 HEADROOM = 1 << 20
 """More than the longest pcap record, see MAX_CAPLEN."""
 
@@ -41,30 +46,35 @@ READAHEAD = np.dtype(
         ("chunks", "i8"),
         ("ring", "i8"),  # address of the first slot
         ("claimed", "i8"),  # chunks from here on nobody reads yet
-        ("taken", "i8"),  # chunks before this one are done with
+        ("slots", "i8"),  # a power of two
+        ("readers", "i8"),
         ("stop", "i8"),
-        ("next", "i8"),  # the worker's next chunk
         ("hints", "i8"),  # address of HINTS words per slot: where records begin, from the beginning of the chunk on
         ("noting", "i8"),  # 1: a thread is noting
         ("walked", "i8"),  # chunks whose records are noted, in order
         ("record", "i8"),  # where in the file the first record behind them begins
         ("swap", "i8"),  # how records are read, as in SOURCE
         ("header", "i8"),
-        *[(f"ready{n}", "i8") for n in range(SLOTS)],  # chunk + 1 << 32 | bytes, when it is there
-        *[(f"count{n}", "i8") for n in range(SLOTS)],  # how many hints
+        *[(f"ready{n}", "i8") for n in range(SHARED_SLOTS)],  # chunk + 1 << 32 | bytes, when it is there
+        *[(f"count{n}", "i8") for n in range(SHARED_SLOTS)],  # how many hints
+        *[(f"next{n}", "i8") for n in range(READERS)],  # each reader's next chunk
+        *[(f"taken{n}", "i8") for n in range(READERS)],  # chunks before this one a reader is done with
     ]
 )
 AHEAD_AT = memory.at(READAHEAD)
 SOURCE_AT = memory.at(SOURCE)
-CLAIMED, TAKEN, STOP, NOTING, WALKED, READY, COUNT = (
+CLAIMED, STOP, NOTING, WALKED, READY, COUNT, NEXT, TAKEN = (
     int(READAHEAD.fields[n][1])  # type: ignore[index]
-    for n in ("claimed", "taken", "stop", "noting", "walked", "ready0", "count0")
+    for n in ("claimed", "stop", "noting", "walked", "ready0", "count0", "next0", "taken0")
 )
-RING = SLOTS * CHUNK
+LEFT = 1 << 62
+"""A reader that has left has taken all."""
 LENGTH_AT, LENGTH_END = 8, 12
 NO_RECORD = 1 << 62
 NOTHING = -1
 PAUSE_US = 20
+YIELDS = 64
+"""How often a core is offered to others before it is left for a while."""
 
 pread = external("pread", "int64", "int32", "int64", "int64", "int64")
 usleep = external("usleep", "int32", "uint32")
@@ -75,9 +85,12 @@ sched_yield = external("sched_yield", "int32")
 def _claim(ahead):
     """A chunk that is ours to read now, or NOTHING."""
     a = AHEAD_AT(ahead)
+    taken = LEFT
+    for n in range(a.readers):
+        taken = min(taken, atomic_load(ahead + TAKEN + 8 * n))
     while True:
         chunk = atomic_load(ahead + CLAIMED)
-        if chunk >= a.chunks or chunk >= atomic_load(ahead + TAKEN) + SLOTS:
+        if chunk >= a.chunks or chunk >= taken + a.slots:
             return NOTHING
         if compare_and_swap(ahead + CLAIMED, chunk, chunk + 1):
             return chunk
@@ -87,7 +100,7 @@ def _claim(ahead):
 def _read(ahead, chunk):
     """Read a claimed chunk and say that it is there; a shorter one is the end of the file."""
     a = AHEAD_AT(ahead)
-    slot = chunk & (SLOTS - 1)
+    slot = chunk & (a.slots - 1)
     wanted = min(CHUNK, a.size - chunk * CHUNK)
     got = 0
     while got < wanted:
@@ -103,12 +116,13 @@ def _read(ahead, chunk):
 def _caplen(ahead, at):
     """The captured length that the record at `at` of the file claims; its chunk is in the ring."""
     a = AHEAD_AT(ahead)
-    ring, place = (a.ring, RING), (at + LENGTH_AT) % RING
-    if place + 4 <= RING:
+    size = a.slots * CHUNK
+    ring, place = (a.ring, size), (at + LENGTH_AT) % size
+    if place + 4 <= size:
         return u32(ring, place) if a.swap else u32_le(ring, place)
     value = 0
     for n in range(4):  # the end of the ring cuts it
-        byte = u8(ring, (place + n) % RING)
+        byte = u8(ring, (place + n) % size)
         value |= byte << (24 - 8 * n if a.swap else 8 * n)
     return value
 
@@ -123,7 +137,7 @@ def _note_records(ahead):
         return
     chunk = a.walked + 0
     while chunk < a.chunks:
-        slot, begin = chunk & (SLOTS - 1), chunk * CHUNK
+        slot, begin = chunk & (a.slots - 1), chunk * CHUNK
         word = atomic_load(ahead + READY + 8 * slot)
         if word >> 32 != chunk + 1:
             break
@@ -147,7 +161,7 @@ def _use_hints(source, chunk):
     s = SOURCE_AT(source)
     ahead = s.readahead
     a = AHEAD_AT(ahead)
-    slot = chunk & (SLOTS - 1)
+    slot = chunk & (a.slots - 1)
     s.hints_base = a.ring + slot * CHUNK
     s.hints = s.hints_end = a.hints + slot * HINTS * 8
     s.ahead = s.hints_base
@@ -180,34 +194,40 @@ def take_chunk(source):
     s = SOURCE_AT(source)
     ahead = s.readahead
     a = AHEAD_AT(ahead)
-    chunk = a.next + 0
+    next_, taken = ahead + NEXT + 8 * s.reader, ahead + TAKEN + 8 * s.reader
+    chunk = load64(next_)
     if chunk >= a.chunks:
         s.final = 1
         return 1
-    slot = chunk & (SLOTS - 1)
+    slot = chunk & (a.slots - 1)
     # Before the first chunk `at` stands behind the file header, which is not there yet.
     left = max(s.end - s.at, 0)
     beyond = max(s.at - s.end, 0)
+    # What is done with may be read over; the rest of a record reaches back over two chunks at most.
+    atomic_store(taken, max(chunk - 2, 0) if left else chunk)
+    word = ahead + READY + 8 * slot
+    waited = 0
+    while atomic_load(word) >> 32 != chunk + 1:
+        other = _claim(ahead)
+        if other != NOTHING:
+            _read(ahead, other)
+        elif waited < YIELDS:
+            sched_yield()  # whoever has it may wait for this core
+            waited += 1
+        else:
+            usleep(PAUSE_US)  # another reader is far behind
     if slot == 0:
+        # Not before the chunk is there: then all readers have passed what stood in front of the ring.
         memory.copy(a.ring - left, s.at, left)
         s.base = a.ring
         s.passed = chunk * CHUNK
         s.at = a.ring - left + beyond
         s.end = a.ring
-        left = 0
-    # What is done with may be read over; the rest of a record reaches back over two chunks at most.
-    atomic_store(ahead + TAKEN, max(chunk - 2, 0) if left else chunk)
-    word = ahead + READY + 8 * slot
-    while atomic_load(word) >> 32 != chunk + 1:
-        other = _claim(ahead)
-        if other != NOTHING:
-            _read(ahead, other)
-        else:
-            sched_yield()  # the helper has it, and may wait for this core
+        atomic_store(taken, chunk)
     got = atomic_load(word) & 0xFFFFFFFF
     _use_hints(source, chunk)
     s.end += got
-    a.next = chunk + 1
+    store64(next_, chunk + 1)
     if got < min(CHUNK, a.size - chunk * CHUNK):
         s.cut = 1
         s.final = 1
@@ -219,12 +239,12 @@ def take_chunk(source):
 # ------------------------------------------------------------------------------------------------ seen by Python
 
 
-_spare: list[tuple[memory.Region, memory.Region]] = []
-"""The ring and the hints of the source before: its memory is there already. Sources follow one another, so one is enough."""
+_spare: dict[int, tuple[memory.Region, memory.Region]] = {}
+"""Ring and hints of the source before, by number of slots: the memory is there already. Sources follow one another, so one is enough."""
 
 
 class ReadAhead:
-    """The ring, and the helper's thread.
+    """The ring, and the helper's thread where a core is left for it.
 
     Parameters
     ----------
@@ -235,33 +255,99 @@ class ReadAhead:
     first : int
         Where in the file the first record begins.
     source : numpy record
-        The SOURCE, which says how records are read; set up to be refilled from here, with nothing read yet.
+        A SOURCE, which says how records are read.
+    readers : int
+        How many sources are refilled from here: each is to `join`, and to `leave`.
     """
 
-    def __init__(self, fd: int, size: int, first: int, source: np.void) -> None:
-        self._ring, self._hints = _spare.pop() if _spare else (memory.Region(HEADROOM + RING).advise_huge(), memory.Region((SLOTS * HINTS + HINTS_AHEAD) * 8))
+    def __init__(self, fd: int, size: int, first: int, source: np.void, readers: int = 1) -> None:
+        self._slots = SLOTS if readers == 1 else SHARED_SLOTS
+        self._ring, self._hints = _spare.pop(self._slots) if self._slots in _spare else _memory(self._slots)
         self._home = memory.Region(READAHEAD.itemsize)
         self._words = self._home.array(READAHEAD, 1)[0]
         self.address = self._home.address
+        self._fd = os.dup(fd)
+        self._here = set(range(readers))
         words = self._words
-        words["fd"], words["size"], words["chunks"] = fd, size, -(-size // CHUNK)
+        words["fd"], words["size"], words["chunks"] = self._fd, size, -(-size // CHUNK)
+        words["slots"], words["readers"] = self._slots, readers
         words["ring"] = self._ring.address + HEADROOM
         words["hints"], words["record"] = self._hints.address, first
         words["swap"], words["header"] = source["swap"], source["header"]
-        source["base"] = source["at"] = source["end"] = words["ring"]
-        source["passed"] = 0
-        source["fd"] = fd
-        source["readahead"] = self.address
-        helper = jit.function("retina_jit.ingest.readahead:help_reading")
-        self._thread = threading.Thread(target=helper, args=(self.address,), name="retina-jit reader", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        if (os.cpu_count() or 1) > readers or readers == 1:
+            helper = jit.function("retina_jit.ingest.readahead:help_reading")
+            self._thread = threading.Thread(target=helper, args=(self.address,), name="retina-jit reader", daemon=True)
+            self._thread.start()
 
-    def close(self) -> None:
-        """Stop the helper; the ring must not be used any more."""
+    def join(self, source: np.void, reader: int = 0) -> None:
+        """Let a SOURCE with nothing read yet be refilled from here."""
+        source["base"] = source["at"] = source["end"] = self._words["ring"]
+        source["passed"] = 0
+        source["fd"] = self._fd
+        source["readahead"], source["reader"] = self.address, reader
+
+    def leave(self, reader: int = 0) -> bool:
+        """Wait for this reader no more. Returns whether it was the last one: the ring must not be used any more then."""
+        if reader not in self._here:
+            return False
+        self._words[f"taken{reader}"] = LEFT
+        self._here.remove(reader)
+        if self._here:
+            return False
         self._words["stop"] = 1
-        self._thread.join()
-        if not _spare:
-            _spare.append((self._ring, self._hints))
+        if self._thread is not None:
+            self._thread.join()
+        os.close(self._fd)
+        _spare.setdefault(self._slots, (self._ring, self._hints))
+        return True
+
+
+def _memory(slots: int) -> tuple[memory.Region, memory.Region]:
+    return memory.Region(HEADROOM + slots * CHUNK).advise_huge(), memory.Region((slots * HINTS + HINTS_AHEAD) * 8)
+
+
+class Readers:
+    """Workers that read the same captures: each large file is read once for all of them.
+
+    Parameters
+    ----------
+    count : int
+        How many there are. One that ends early has to `leave`.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._lock = threading.Lock()
+        self._rings: dict[int, ReadAhead] = {}
+        self._gone: set[int] = set()
+
+    def join(self, place: int, make: Callable[[int], ReadAhead]) -> ReadAhead:
+        """Return the ring of the capture at a place of the list; the first to come makes it, for so many readers."""
+        with self._lock:
+            found = self._rings.get(place)
+            if found is None:
+                found = self._rings[place] = make(self._count)
+                for other in self._gone:
+                    found.leave(other)
+            return found
+
+    def close(self, place: int, reader: int) -> None:
+        """A reader is done with the capture at a place."""
+        with self._lock:
+            if place in self._rings:
+                self._leave(place, reader)
+
+    def leave(self, reader: int) -> None:
+        """A reader reads no more."""
+        with self._lock:
+            self._gone.add(reader)
+            for place in list(self._rings):
+                self._leave(place, reader)
+
+    def _leave(self, place: int, reader: int) -> None:
+        if self._rings[place].leave(reader):
+            del self._rings[place]
 
 
 def is_worth(size: int) -> bool:

@@ -40,6 +40,8 @@ PORT = "dpdk:"
 
 BUFFER = MAX_BLOCK + 2 * UNPACKED
 
+Shared = tuple[readahead.Readers, int, int]
+
 
 class CaptureSource:
     """One capture, being walked.
@@ -56,6 +58,8 @@ class CaptureSource:
         Number of frames of the run that come before this source's (column `number`).
     ahead : bool
         Whether a second thread may read a large capture ahead, where there is a core for it.
+    shared : (Readers, int, int), optional
+        Who else reads the same captures, the capture's place among these, and which of the readers this is.
 
     Attributes
     ----------
@@ -70,9 +74,9 @@ class CaptureSource:
         No such file, a folder, not a capture, unknown link type.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, first: int = 0, ahead: bool = True) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, first: int = 0, ahead: bool = True, shared: Shared | None = None) -> None:
         self.path = os.fspath(path)
-        self._may_read_ahead = ahead
+        self._may_read_ahead, self._shared = ahead, shared
         self.name = "standard input" if self.path == "-" else self.path
         self._region = memory.Region(SOURCE.itemsize)
         self._words = self._region.array(SOURCE, 1)[0]
@@ -181,7 +185,17 @@ class CaptureSource:
         if walker(head) != WALK_PCAP:
             return None
         self._words["swap"], _, self._words["header"], _ = pcap_header(head)
-        self._ahead = readahead.ReadAhead(plain, found.st_size, len(head), self._words)
+
+        def make(readers: int) -> readahead.ReadAhead:
+            return readahead.ReadAhead(plain, found.st_size, len(head), self._words, readers)
+
+        if self._shared is None:
+            self._ahead = make(1)
+            self._ahead.join(self._words)
+        else:
+            readers, place, reader = self._shared
+            self._ahead = readers.join(place, make)
+            self._ahead.join(self._words, reader)
         self._file_size = found.st_size
         # The file header has to be there before the first walk passes it.
         self._words["at"] = self._words["end"] = self._words["base"]
@@ -369,8 +383,11 @@ class CaptureSource:
         if self._closed:
             return
         self._closed = True
-        if self._ahead is not None:
-            self._ahead.close()
+        if self._ahead is not None and self._shared is None:
+            self._ahead.leave()
+        elif self._ahead is not None and self._shared is not None:
+            readers, place, reader = self._shared
+            readers.close(place, reader)
         if self._slot is not None:
             guard.unwatch(self._slot)
         if self._map is not None:
@@ -449,23 +466,35 @@ class Source(Protocol):
 _SUPPORTED_HINT = ": Ethernet, raw IP, Linux cooked, BSD loopback, PPP are"
 
 
-def open_source(path: str | os.PathLike[str], *, first: int = 0, ahead: bool = True) -> CaptureSource:
+def open_source(path: str | os.PathLike[str], *, first: int = 0, ahead: bool = True, shared: Shared | None = None) -> CaptureSource:
     """Open one capture; see `CaptureSource`."""
-    return CaptureSource(path, first=first, ahead=ahead)
+    return CaptureSource(path, first=first, ahead=ahead, shared=shared)
 
 
-def open_sources(paths: Iterable[str | os.PathLike[str]], *, ahead: bool = True) -> Iterator[CaptureSource | InterfaceSource]:
+def open_sources(
+    paths: Iterable[str | os.PathLike[str]], *, ahead: bool = True, readers: readahead.Readers | None = None, reader: int = 0
+) -> Iterator[CaptureSource | InterfaceSource]:
     """Open captures one after the other, in the order given; a pattern stands for its files in the order of their names,
     `af_packet:NAME` for an interface.
 
     A source is closed when the next one is asked for, and frames are numbered through.
+
+    Parameters
+    ----------
+    paths : iterable of path
+    ahead : bool
+        As in `CaptureSource`.
+    readers : Readers, optional
+        Who reads the same captures; large ones are read once for all.
+    reader : int
+        Which of them this one is.
 
     Raises
     ------
     SourceError
         At once: a pattern that no file matches, a file that does not exist. Later: what opening a file finds.
     """
-    return _open_each(list(expand(paths)), ahead)
+    return _open_each(list(expand(paths)), ahead, readers, reader)
 
 
 def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
@@ -482,13 +511,22 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
             raise SourceError(f"{path}: no such file")
 
 
-def _open_each(paths: list[str], ahead: bool) -> Iterator[CaptureSource | InterfaceSource]:
+def _open_each(paths: list[str], ahead: bool, readers: readahead.Readers | None, reader: int) -> Iterator[CaptureSource | InterfaceSource]:
     first = 0
-    for path in paths:
-        is_interface = path.startswith(PREFIX) and not Path(path).exists()
-        with InterfaceSource(path[len(PREFIX) :], first=first) if is_interface else open_source(path, first=first, ahead=ahead) as source:
-            yield source
-            first = source.number
+    try:
+        for place, path in enumerate(paths):
+            with _open(path, first, ahead, (readers, place, reader) if readers else None) as source:
+                yield source
+                first = source.number
+    finally:
+        if readers is not None:
+            readers.leave(reader)
+
+
+def _open(path: str, first: int, ahead: bool, shared: Shared | None) -> CaptureSource | InterfaceSource:
+    if path.startswith(PREFIX) and not Path(path).exists():
+        return InterfaceSource(path[len(PREFIX) :], first=first)
+    return open_source(path, first=first, ahead=ahead, shared=shared)
 
 
 def numpy_source(source: CaptureSource) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import struct
 import time
@@ -66,7 +67,8 @@ def test_the_hints_are_where_records_begin(order: str, tmp_path: Path) -> None:
     path = tmp_path / "x.pcap"
     capture(path, seed=4, size=20 << 20, order=order)
     content, at, begins = path.read_bytes(), 24, []
-    while at < readahead.RING:
+    ring = readahead.SLOTS * readahead.CHUNK
+    while at < ring:
         begins.append(at)
         at += 16 + struct.unpack_from(order + "I", content, at + 8)[0]
     words = np.zeros(1, readahead.SOURCE)[0]
@@ -82,9 +84,9 @@ def test_the_hints_are_where_records_begin(order: str, tmp_path: Path) -> None:
             counts = [int(ahead._words[f"count{n}"]) for n in range(readahead.SLOTS)]
             noted = [int(h) + n * readahead.CHUNK for n in range(readahead.SLOTS) for h in hints[n, : counts[n]]]
         finally:
-            ahead.close()
+            ahead.leave()
     # A length that the end of the ring cuts is read with the chunk behind it.
-    assert noted == [at for at in begins if at + readahead.LENGTH_END <= readahead.RING]
+    assert noted == [at for at in begins if at + readahead.LENGTH_END <= ring]
 
 
 @pytest.mark.usefixtures("never_mapped")
@@ -111,3 +113,52 @@ def test_exact_number_of_chunks(tmp_path: Path) -> None:
     assert path.stat().st_size == size
     _, result = digest(path)
     assert (result.counters["frames"], result.problems) == (n, [])
+
+
+def sums(path: Path, workers: int) -> tuple[int, int, int, rj.Result]:
+    """Over all frames, in whatever order they come."""
+    seen = [0, 0, 0]
+
+    def note(frame: rj.ZcFrame) -> None:
+        seen[0] += frame.number
+        seen[1] += frame.caplen
+        seen[2] ^= int.from_bytes(hashlib.sha256(struct.pack("<q", frame.number) + frame.data).digest())
+
+    result = rj.Runtime([Subscription("", (rj.ZcFrame,), note)], [path, path], rj.RuntimeConfig(workers=workers)).run()
+    return seen[0], seen[1], seen[2], result
+
+
+def test_workers_that_read_the_same_file_give_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a helper and without; a file is read once, in a ring that it goes round several times, and then again as the second one."""
+    path = tmp_path / "x.pcap"
+    count, _ = capture(path, seed=5, size=40 << 20)
+    alone = sums(path, 1)
+    assert alone[3].counters["frames"] == 2 * count
+    rings = []
+    begin = readahead.ReadAhead.__init__
+    monkeypatch.setattr(readahead.ReadAhead, "__init__", lambda self, *a: rings.append(self) or begin(self, *a))
+    for workers in (2, 3):
+        for cores in (1 + workers, 2):
+            monkeypatch.setattr(readahead.os, "cpu_count", lambda cores=cores: cores)
+            rings.clear()
+            found = sums(path, workers)
+            assert found[:3] == alone[:3]
+            assert found[3].counters == alone[3].counters
+            assert len(rings) == 2
+
+
+def test_nobody_waits_for_a_worker_that_has_died(tmp_path: Path) -> None:
+    path = tmp_path / "x.pcap"
+    capture(path, seed=6, size=40 << 20)
+    runtime = rj.Runtime([Subscription("", (rj.ZcFrame,), lambda frame: None)], [path, path], rj.RuntimeConfig(workers=2))
+    inner = runtime.sources[1]
+
+    def dies():  # type: ignore[no-untyped-def]
+        with contextlib.closing(inner):
+            for _ in inner:
+                raise RuntimeError("no more")
+        yield
+
+    runtime.sources[1] = dies()
+    with pytest.raises(RuntimeError, match="no more"):
+        runtime.run()
