@@ -1,0 +1,199 @@
+"""What receiving through DPDK costs, in a process of its own, for DPDK can be begun once. Prints JSON.
+
+`python bench/dpdk_jobs.py free` : receive and free on net_null, beside dpdk-testpmd with the same kind of pool, in turn.
+`python bench/dpdk_jobs.py log CAPTURE`: processor time per packet of a TLS log, from a file and from a net_ring port that holds
+the same frames; and of frames that are no IP, from a file and from net_null.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import json
+import shutil
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from retina_jit import jit, memory
+from retina_jit.config import ConntrackConfig, DeliveryConfig, RuntimeConfig
+from retina_jit.ingest.dpdk.eal import Eal, arguments, start
+from retina_jit.ingest.dpdk.mempool import Pool
+from retina_jit.ingest.dpdk.port import Port
+from retina_jit.runtime import Runtime
+from retina_jit.sinks import JsonLines
+from retina_jit.subscription import named
+
+KERNELS = str(Path(__file__).with_name("dpdk_kernels.py"))
+BUFFERS, CACHE, ROUNDS = 16383, 256, 5
+PACKETS = 60_000_000
+TESTPMD = [
+    "dpdk-testpmd", "-l", "0,1", "--no-huge", "-m", "256", "--no-shconf", "--no-pci", "--no-telemetry", "--vdev", "net_null0", "--", "--forward-mode=rxonly",
+    "--burst=64", f"--total-num-mbufs={BUFFERS}", f"--mbcache={CACHE}", "--nb-cores=1", "--stats-period=1", "--no-mlockall",
+]  # fmt: skip
+
+
+def testpmd(seconds: float = 1.5) -> float:
+    """Return how many packets testpmd receives and frees per second of its forwarding thread's processor time [M]."""
+    child = subprocess.Popen(TESTPMD, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    used: dict[str, int] = {}
+    begun = time.monotonic()
+    # It goes on for a while after the signal: its thread is watched to its end.
+    while child.poll() is None:
+        with contextlib.suppress(OSError, IndexError):
+            for task in Path(f"/proc/{child.pid}/task").glob("*"):
+                if (task / "comm").read_text().startswith(("rte-worker", "lcore-worker")):
+                    used[task.name] = int((task / "schedstat").read_text().split()[0])
+        if time.monotonic() - begun > seconds:
+            child.terminate()
+        time.sleep(0.005)
+    out, _ = child.communicate()
+    received = [int(line.split()[1]) for line in out.splitlines() if "RX-packets:" in line]
+    return received[-1] / max(used.values()) * 1e3
+
+
+def free() -> dict[str, Any]:
+    """Receive and free on net_null."""
+    eal = start(arguments([], 256 << 20))
+    rows = {}
+    for name, packed in (("same pool", False), ("packed pool", True)):
+        pool = Pool(eal, BUFFERS, CACHE, 1500, 0, packed=packed)
+        port = Port(eal, f"net_null{int(packed)}")
+        port.configure(pool, 1, 512, 1500)
+        port.start(promiscuous=False)
+        rows[name] = (pool, port)
+    mbufs = memory.Region(8 * 64)
+    release = eal.dpdk.address("rte_pktmbuf_free_bulk")
+    rates: dict[str, list[float]] = {}
+    loops = {loop: jit.function(f"{KERNELS}:{loop}") for loop in ("receive_and_free", "receive_read_and_free")}
+    for _ in range(ROUNDS):
+        if shutil.which("dpdk-testpmd"):
+            rates.setdefault("testpmd", []).append(testpmd())
+        for name, (_, port) in rows.items():
+            for loop, run in loops.items():
+                begun = time.thread_time()
+                run(*port.receiver(0), mbufs.address, release, PACKETS)
+                rates.setdefault(f"{loop}, {name}", []).append(PACKETS / (time.thread_time() - begun) / 1e6)
+    for pool, port in rows.values():
+        port.close()
+        pool.close()
+    return {name: [round(r, 1) for r in found] for name, found in rates.items()}
+
+
+def cost(runtime: Runtime, most: int = 0) -> tuple[float, int]:
+    """Return the processor time of a worker over its sources, in this thread [s], and the number of frames."""
+    worker = runtime.workers[0]
+    run = jit.function(f"{worker.program.loop}:run")
+    (source,) = [next(sources) for sources in runtime.sources]
+    worker.words["source"], worker.words["walk"] = source.address, jit.address(source.walk_unit)
+    worker.words["workers"] = source.give_to(0, 1)
+    if hasattr(source, "receive"):
+        source._words["end"] = most
+        source._words["more"] = jit.address(f"{KERNELS}:once")
+    begun = time.thread_time()
+    run(worker.address)
+    seconds = time.thread_time() - begun
+    frames = source.frames
+    source.close()
+    if runtime._receiver is not None:
+        runtime._receiver.close()
+    return seconds, frames
+
+
+def program(sources: list[Any]) -> Runtime:
+    """A TLS log."""
+    s = named(["TlsHandshake"], "tls", lambda *_: None, "each")
+    s.deliver, s.sink = "sink", JsonLines(io.BytesIO())
+    return Runtime([s], sources, RuntimeConfig(conntrack=ConntrackConfig(max_connections=1_000_000), delivery=DeliveryConfig(ring=256)))
+
+
+class Preloaded:
+    """A net_ring port whose ring holds the frames of a capture."""
+
+    def __init__(self, eal: Eal, name: str, frames: list[bytes]) -> None:
+        self.name = name
+        size = 1 << len(frames).bit_length()
+        self.pool = Pool(eal, size + 1023, 512, 1500, 0, packed=True)
+        folder = eal.dpdk.folder
+        driver = ctypes.CDLL(str(next(folder.glob("dpdk/pmds-*/librte_net_ring.so.*"))))
+        rings = ctypes.CDLL(str(next(folder.glob("librte_ring.so.[0-9]*"))))
+        rings.rte_ring_create.restype, rings.rte_ring_create.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_uint, ctypes.c_int, ctypes.c_uint]
+        ring = (ctypes.c_void_p * 1)(rings.rte_ring_create(f"{name}_ring".encode(), size, 0, 3))
+        driver.rte_eth_from_rings.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        for port in (name, f"{name}_in"):
+            assert driver.rte_eth_from_rings(port.encode(), ring, 1, ring, 1, 0) >= 0
+        call = eal.dpdk.call
+        into, empty = Port(eal, f"net_ring_{name}_in"), Port(eal, f"net_null_{name}")
+        empty.configure(self.pool, 1, 512, 1500)
+        empty.start(promiscuous=False)
+        conf = (ctypes.c_uint8 * 4096)()
+        assert call["rte_eth_dev_configure"](into.number, 1, 1, conf) == 0
+        assert call["rte_eth_rx_queue_setup"](into.number, 0, 64, 0, None, self.pool.address) == 0
+        assert call["rte_eth_tx_queue_setup"](into.number, 0, 64, 0, None) == 0
+        into.start(promiscuous=False)
+        abi = eal.dpdk.abi
+        at = eal.dpdk.data(abi.fast["symbol"]) + into.number * abi.fast["stride"]
+        word = lambda a: ctypes.c_uint64.from_address(a).value
+        burst = ctypes.CFUNCTYPE(ctypes.c_uint16, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint16)
+        send, sending = burst(word(at + abi.fast["send"])), word(word(at + abi.fast["send_queues"]))
+        function, queue = empty.receiver(0)
+        take = burst(function)
+        for first in range(0, len(frames), 32):
+            part = frames[first : first + 32]
+            found = (ctypes.c_void_p * len(part))()
+            assert take(queue, found, len(part)) == len(part)
+            for buffer, frame in zip(found, part, strict=True):
+                ctypes.memmove(word(buffer) + 128, frame, len(frame))
+                ctypes.memmove(buffer + 36, struct.pack("IH", len(frame), len(frame)), 6)
+            assert send(sending, found, len(part)) == len(part)
+        into.close()
+        empty.close()
+
+
+def frames_of(path: Path, most: int) -> list[bytes]:
+    """The first frames of a pcap in this machine's byte order."""
+    found = []
+    with path.open("rb") as file:
+        file.seek(24)
+        while len(found) < most and (head := file.read(16)):
+            found.append(file.read(struct.unpack("=IIII", head)[2]))
+    return found
+
+
+def write(path: Path, frames: list[bytes]) -> Path:
+    """A pcap of frames, 1 us apart."""
+    with path.open("wb") as file:
+        file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 1 << 18, 1))
+        for n, frame in enumerate(frames):
+            file.write(struct.pack("<IIII", 1_700_000_000 + n // 1_000_000, n % 1_000_000, len(frame), len(frame)) + frame)
+    return path
+
+
+def log(capture: str, scratch: str) -> dict[str, Any]:
+    """A TLS log from a file and from a port with the same frames."""
+    frames = [f for f in frames_of(Path(capture), 200_000) if len(f) <= 2048]
+    same = write(Path(scratch) / "same.pcap", frames)
+    zeros = write(Path(scratch) / "zeros.pcap", [bytes(64)] * 1_000_000)
+    eal = start(arguments([], 1200 << 20))
+    costs: dict[str, list[float]] = {}
+
+    def note(what: str, runtime: Runtime, most: int = 0) -> None:
+        seconds, count = cost(runtime, most)
+        costs.setdefault(what, []).append(round(seconds / max(count, 1) * 1e9, 1))
+
+    for n in range(3):
+        note("file", program([same]))
+        loaded = Preloaded(eal, f"bench{n}", frames)
+        note("net_ring", program([f"dpdk:net_ring_{loaded.name}"]))
+        loaded.pool.close()
+        note("file, no IP", program([zeros]))
+        note("net_null, no IP", program(["dpdk:net_null0,size=64"]), 1_000_000)
+    return {"frames": len(frames), **costs}
+
+
+if __name__ == "__main__":
+    print(json.dumps({"free": free, "log": log}[sys.argv[1]](*sys.argv[2:])))
