@@ -37,7 +37,7 @@ TESTPMD = [
 ]  # fmt: skip
 
 
-def testpmd(seconds: float = 1.5) -> float:
+def with_testpmd(seconds: float = 1.5) -> float:
     """Return how many packets testpmd receives and frees per second of its forwarding thread's processor time [M]."""
     child = subprocess.Popen(TESTPMD, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     used: dict[str, int] = {}
@@ -72,7 +72,7 @@ def free() -> dict[str, Any]:
     loops = {loop: jit.function(f"{KERNELS}:{loop}") for loop in ("receive_and_free", "receive_read_and_free")}
     for _ in range(ROUNDS):
         if shutil.which("dpdk-testpmd"):
-            rates.setdefault("testpmd", []).append(testpmd())
+            rates.setdefault("testpmd", []).append(with_testpmd())
         for name, (_, port) in rows.items():
             for loop, run in loops.items():
                 begun = time.thread_time()
