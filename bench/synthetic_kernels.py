@@ -2,15 +2,18 @@
 
 It is walked like a capture. `at`: how many places were passed; `end`: how many there are; `base`: buffer of BURST frames;
 `unit`: places of a round, a power of two; `interfaces`: connections, at most that many, for the other places are left out;
-`header`: 0 datagrams, 1 TCP conversations, 2 those and a flood of SYNs; `shrunk` stays 0.
+`header`: 0 datagrams, 1 TCP conversations, 2 those and a flood of SYNs; `limit`: the place before which all but a few connections
+fall silent for longer than any timeout; `device`: a PAUSES record; `shrunk` stays 0.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 from retina_jit import memory
 from retina_jit.ingest.layout import SOURCE
-from retina_jit.jit import entry, kernel
-from retina_jit.memory import store8, store16_be, store32_be
+from retina_jit.jit import entry, external, kernel
+from retina_jit.memory import load64, store8, store16_be, store32_be
 from retina_jit.state.layout import PACKET
 from retina_jit.status import Status
 
@@ -28,8 +31,39 @@ SYN, ACK, SYN_ACK = 2, 16, 18
 UDP, TCP, FLOOD = range(3)
 DATA = 6
 """Payload of each TCP packet after the handshake [byte]."""
+SILENCE = 3600 * 10**9
+"""[ns]"""
+FEW = 1024
 REST = 16
 """One packet in so many is not of the flood."""
+
+
+PAUSES = np.dtype(
+    [
+        ("now", "i8", (2,)),  # a struct timespec
+        *[(f"{what}{clock}", "i8") for clock in (0, 1) for what in ("last", "longest", "at")],
+    ]
+)
+"""Longest time between two bursts [ns], and the place at which it ended: by the clock, and by the processor time of the worker."""
+PAUSES_AT = memory.at(PAUSES)
+MONOTONIC, THREAD = 1, 3
+
+clock_gettime = external("clock_gettime", "int32", "int32", "int64")
+
+
+@kernel
+def _note_pause(pauses, at):
+    p = PAUSES_AT(pauses)
+    clock_gettime(MONOTONIC, pauses)
+    now = load64(pauses) * 1_000_000_000 + load64(pauses + 8)
+    if p.last0 and now - p.last0 > p.longest0:
+        p.longest0, p.at0 = now - p.last0, at
+    p.last0 = now
+    clock_gettime(THREAD, pauses)
+    now = load64(pauses) * 1_000_000_000 + load64(pauses + 8)
+    if p.last1 and now - p.last1 > p.longest1:
+        p.longest1, p.at1 = now - p.last1, at
+    p.last1 = now
 
 
 @kernel
@@ -73,6 +107,8 @@ def _next(s, frame):
         _fill(frame, at * SPREAD & 0xFFFFFFFF, False, True)
         _fill_tcp(frame, 1, 0, SYN, 0)
         return 1
+    if at >= s.limit:
+        which &= FEW - 1
     if which >= s.interfaces:
         return 0
     back = round_ & 1 and s.header != FLOOD
@@ -89,6 +125,8 @@ def walk(source, rows, most):
     """Fill rows with the next packets."""
     s = SOURCE_AT(source)
     s.burst_at, s.burst_frames, s.burst_bytes, s.burst_captured = s.at, s.frames, s.bytes, s.captured
+    if s.frames & 63 == 0:
+        _note_pause(s.device, s.at)
     n = 0
     while n < most and s.at < s.end:
         # The walker is asked in steps of less than a burst: a frame's place is that of its number.
@@ -98,7 +136,8 @@ def walk(source, rows, most):
         row = ROW_AT(rows + n * ROW_SIZE)
         s.frames += 1
         s.number += 1
-        row.frame, row.ts, row.caplen, row.length, row.link, row.number = frame, START + s.at * PAUSE, 60, 60, 1, s.number
+        ts = START + s.at * PAUSE + (SILENCE if s.at > s.limit else 0)
+        row.frame, row.ts, row.caplen, row.length, row.link, row.number = frame, ts, 60, 60, 1, s.number
         n += 1
     s.bytes += 60 * n
     s.captured += 60 * n
