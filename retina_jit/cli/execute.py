@@ -137,7 +137,7 @@ def log(types: tuple[str, ...], filter_text: str, format_: str, output: str, opt
         return _log_archive(types, filter_text, format_, output, options)
     if format_ not in FORMATS:
         raise ConfigError(f"-T {format_}: not a format; known: {', '.join(FORMATS)}")
-    with _open_output(output) as out:
+    with opened(output) as out:
         sink = FORMATS[format_](out)
         subscriptions = []
         try:
@@ -186,7 +186,8 @@ def _log_archive(types: tuple[str, ...], filter_text: str, format_: str, output:
 
 
 @contextlib.contextmanager
-def _open_output(path: str) -> Iterator[BinaryIO]:
+def opened(path: str) -> Iterator[BinaryIO]:
+    """Give the output file, or standard output for "-"."""
     if path == "-":
         yield sys.stdout.buffer
         return

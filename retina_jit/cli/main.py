@@ -126,6 +126,18 @@ def explain(ctx: click.Context, what: str, types: str, form: str, code: bool, **
 
 
 @main.command()
+@click.option("--format", "form", type=click.Choice(["table", "json", "html"]), default="table", help="Tables, JSON, or a page of HTML in one file.")
+@click.option("-o", "output", default="-", metavar="FILE", help="Where to write; standard output by default.")
+@SOURCES
+@click.pass_context
+def stats(ctx: click.Context, form: str, output: str, stats: str, **options: Any) -> None:
+    """Show what is in a capture: protocols, talkers, names, sizes, what was not decoded."""
+    from retina_jit.cli import execute, overview
+
+    ctx.exit(overview.show(form, output, execute.Options(stats=stats, **options)))
+
+
+@main.command()
 @click.argument("protocol", required=False)
 @click.option("--protocol", "files", multiple=True, metavar="FILE", help="Session protocol of your own: a Python file. Repeatable.")
 def fields(protocol: str | None, files: tuple[str, ...]) -> None:
