@@ -10,7 +10,7 @@ from html import escape
 
 from retina_jit.overview.collect import Overview
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 220, 64, 30, 10
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 220, 92, 30, 10
 MOST_ROWS = 15
 
 STYLE = """
@@ -67,7 +67,12 @@ def html(o: Overview) -> str:
 
 
 def scaled(value: float, unit: str) -> str:
-    """Return a number with a prefix: 1.5 kB."""
+    """Return a number with a prefix: 1.5 kB, 20 ms."""
+    if 0 < abs(value) < 0.9995:
+        for prefix in ("m", "µ", "n"):
+            value *= 1000
+            if abs(value) >= 0.9995 or prefix == "n":
+                return f"{value:.3g} {prefix}{unit}"
     for prefix in ("", "k", "M", "G", "T"):
         if abs(value) < 999.5 or prefix == "T":
             return f"{value:,.3g} {prefix}{unit}"
@@ -120,8 +125,8 @@ def _distribution(values: Sequence[float], unit: str) -> str:
     chosen = [*range(0, len(positive), step), len(positive) - 1]
     points = [(LEFT + (WIDTH - LEFT) * (math.log10(positive[k]) - low) / (high - low), _y((zero + k + 1) / len(values))) for k in chosen]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    every = max(1, (high - low) // 5)
-    marks = [(LEFT + (WIDTH - LEFT) * (e - low) / (high - low), scaled(10.0**e, unit) if e >= 0 else f"10^{e} {unit}") for e in range(low, high + 1, every)]
+    every = -(-(high - low) // 5)
+    marks = [(LEFT + (WIDTH - LEFT) * (e - low) / (high - low), scaled(10.0**e, unit)) for e in range(low, high + 1, every)]
     return _chart(f'<polyline points="{line}" fill="none" stroke="var(--mark)" stroke-width="1.5"/>', marks, [(k / 4, f"{25 * k} %") for k in range(5)])
 
 

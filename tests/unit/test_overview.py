@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from html.parser import HTMLParser
@@ -107,6 +108,12 @@ def test_forms_of_the_command(tmp_path: Path) -> None:
     assert "cut at byte" in (tmp_path / "o.html").read_text()
 
 
-@pytest.mark.parametrize(("value", "said"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (999_999, "1 MB"), (2.5e12, "2.5 TB"), (5e15, "5e+03 TB")])
+def test_labels_have_room(found: Overview) -> None:
+    """A letter of 12 px is about 7 px wide."""
+    for label, x in re.findall(r'<text x="([0-9.]+)"[^>]*text-anchor="end">([^<]*)<', html(found)):
+        assert 7 * len(x) <= float(label)
+
+
+@pytest.mark.parametrize(("value", "said"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (999_999, "1 MB"), (2.5e12, "2.5 TB"), (5e15, "5e+03 TB"), (0.02, "20 mB"), (1e-6, "1 µB"), (2e-12, "0.002 nB")])
 def test_numbers_with_prefixes(value: float, said: str) -> None:
     assert scaled(value, "B") == said
