@@ -71,8 +71,13 @@ def imports(file: Path) -> set[Path]:
     found: set[Path] = set()
     for match in _IMPORT.finditer(file.read_text()):
         base = match[1] or match[3]
-        names = [base, *(f"{base}.{n.strip().split(' ')[0]}" for n in (match[2] or "").strip("()").split(",") if n.strip())]
-        found |= {f for n in names if (f := module_file(n)) is not None}
+        names = [f"{base}.{n.strip().split(' ')[0]}" for n in (match[2] or "").strip("()").split(",") if n.strip()]
+        files = [module_file(n) for n in names]
+        found |= {f for f in files if f is not None}
+        # `from retina_jit import memory` takes nothing from the package's own file, through which everything hangs together.
+        if base != PACKAGE.name or not files or None in files:
+            home = module_file(base)
+            found |= {home} if home is not None else set()
     return found
 
 

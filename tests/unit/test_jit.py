@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.running import SAMPLES
 
-from retina_jit import jit
+from retina_jit import jit, stamp
 from retina_jit.errors import CompileError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -179,3 +179,15 @@ print("numba" in sys.modules, file=sys.stderr)
         if done.stderr.splitlines()[-1] == "False":
             return
     raise AssertionError(done.stderr)
+
+
+def test_an_edit_concerns_what_imports_the_file_and_nothing_else():
+    """Everything hangs together through the package's own file, which hands out the names that users import."""
+    def behind(name: str) -> set[str]:
+        return {str(f.relative_to(stamp.PACKAGE)) for f in stamp._closure(stamp.PACKAGE / name)}
+
+    assert behind("memory.py") <= {"memory.py", *(f"{n}.py" for n in ("jit", "stamp", "errors", "foreign", "symbols"))}
+    assert behind("filters/match.py") & {"filters/compile.py", "runtime.py", "__init__.py"} == set()
+    loop = behind("pipeline/run.py")
+    assert {"state/table.py", "parsers/packet/tcp.py", "memory.py"} <= loop
+    assert not {f for f in loop if f.startswith(("filters/", "cli/", "sinks/", "parsers/session/"))}
