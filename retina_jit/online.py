@@ -11,6 +11,7 @@ from retina_jit.config_network import OnlineConfig
 from retina_jit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from retina_jit.filters.syntax import Term
     from retina_jit.ingest.dpdk.source import Lane, Receiver, Settings, Sink
 
 VDEV = "--vdev"
@@ -36,6 +37,18 @@ def receiver(config: RuntimeConfig, device: str | None = None) -> Receiver:
     lanes, sinks = plan(online)
     virtual = virtual_devices(online.dpdk_supl_args)
     return Receiver([virtual.get(p.device, p.device) for p in online.ports], lanes, settings(config), sinks)
+
+
+def hardware_rules(config: RuntimeConfig, first: Sequence[Term]) -> list[list[tuple[str, str, int, int]]]:
+    """Return what cards have to let through for the first stage of a program; empty if it is everything, or not wanted."""
+    from retina_jit.filters.offload import rules
+
+    if config.online is None or not config.online.hardware_assist or config.tunnels():
+        return []
+    found = rules(first)
+    if not all(found):
+        return []
+    return [[(m.protocol, m.field, m.value, m.prefix) for m in rule] for rule in found]
 
 
 def settings(config: RuntimeConfig) -> Settings:

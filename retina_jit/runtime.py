@@ -134,6 +134,10 @@ class Runtime:
         count = len(self.sources)
         try:
             self.program = Program(subscriptions, progress, self.config.tunnels(), self.config.sample < 1)
+            if self._receiver is not None:
+                from retina_jit import online
+
+                self._receiver.rules = online.hardware_rules(self.config, self.program.plan.first)
             seed = secrets.randbits(63)
             shares = [(n, count, seed) for n in range(count)] if share is None else [share]
             self.workers = [Worker(self.program, self.config, *one) for one in shares]
@@ -308,7 +312,8 @@ class Runtime:
             "arena_left": sum(int(w.arena["used"]) for w in self.workers),
         }
         if self._receiver is not None:
-            extra["buffers_left"], extra["frames_sunk"] = self._receiver.left, self._receiver.sunk
+            r = self._receiver
+            extra |= {"buffers_left": r.left, "frames_sunk": r.sunk, "hardware_rules": r.hardware_rules}
         return Result(self.stats(), list(self.workers[0].problems), failed, seconds, self._stop_asked, extra)
 
 

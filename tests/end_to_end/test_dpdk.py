@@ -192,6 +192,37 @@ def test_errors_name_the_device_and_the_fix(device: str, environment: dict[str, 
     assert said in errors and "Fix: " in errors and "Traceback" not in errors
 
 
+def test_dpdk_reads_our_hardware_rules_as_they_are_meant() -> None:
+    rules = [[["ipv4", "", 0, 0], ["ipv4", "dst_addr", 0x0A010000, 16], ["udp", "dst_port", 53, 16]], [["tcp", "src_port", 443, 16]]]
+    got = child(what="flows", rules=rules)
+    pattern = [copy[3] for copy in got["copies"]]
+    assert pattern[0] == [
+        ["eth", "", ""],
+        ["ipv4", "00" * 16 + "0a010000", "00" * 16 + "ffff0000"],
+        ["udp", "00000035" + "00000000", "0000ffff" + "00000000"],
+    ]
+    assert pattern[1:3] == [[["eth", "", ""], [n, "", ""], ["tcp", "01bb" + "00" * 18, "ffff" + "00" * 18]] for n in ("ipv4", "ipv6")]
+    assert ["eth", "00" * 12 + "8100", "00" * 12 + "ffff"] in [p[0] for p in pattern]
+    *through, drop = got["copies"]
+    assert all((group, priority, flags, action, queues) == (0, 0, 1, "RSS", [0, 1, 2]) for group, priority, flags, _, action, queues in through)
+    assert drop == [0, 1, 1, [["eth", "", ""]], "DROP", []]
+    assert got["installed"] == 0  # net_null has no hardware filter
+
+
+def test_a_device_that_refuses_leaves_it_to_the_software(tmp_path: Path) -> None:
+    file = tmp_path / "online.toml"
+    file.write_text(
+        f'main_core = {min(os.sched_getaffinity(0))}\n[mempool]\ncapacity = 4096\n[online]\nduration = 1\n[[online.ports]]\n'
+        f'device = "net_pcap0,rx_pcap={SAMPLES / "tls.pcap"}"\ncores = [{max(os.sched_getaffinity(0))}]\n'
+    )
+    with command("log", "FiveTuple", "-f", "tls", "-c", str(file), "--stats", "json") as running:
+        lines, errors = running.communicate(timeout=120)
+    assert running.returncode == 0, errors
+    assert "net_pcap0: filters nothing itself, all is left to the software: it refuses rule 1 of" in errors and "ENOSYS" in errors
+    assert json.loads(errors.splitlines()[-1])["hardware_rules"] == 0
+    assert lines
+
+
 VDEVS = """
 main_core = 0
 [mempool]

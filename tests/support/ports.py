@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import struct
 import sys
 import threading
 import time
@@ -174,7 +175,50 @@ def drift() -> dict[str, Any]:
     return {"errors": errors, "left": got["left"], "entry": bool(jit)}
 
 
-JOBS = {"replay": replay, "inject": inject, "run": run, "refuse": refuse, "drift": drift}
+class Copied(ctypes.Structure):
+    """struct rte_flow_conv_rule."""
+
+    _fields_ = [("attributes", ctypes.c_void_p), ("pattern", ctypes.c_void_p), ("actions", ctypes.c_void_p)]
+
+
+def flows(rules: list[list[list[Any]]]) -> dict[str, Any]:
+    """What DPDK itself takes our rules for: its copies of them; and what a device says that has no hardware filter."""
+    from retina_jit.ingest.dpdk import flow
+
+    eal = start(arguments([], 64 << 20))
+    call, abi = eal.dpdk.call, eal.dpdk.abi
+    items, actions = ({number: name for name, number in table.items()} for table in (abi.items, abi.actions))
+    null = Port(eal, "net_null0")
+    sizes = {"ETH": 14, "IPV4": 20, "IPV6": 40, "TCP": 20, "UDP": 8}
+    copies = []
+    for pattern, priority, queues in [*((p, 0, [0, 1, 2]) for p in flow.patterns([[tuple(c) for c in rule] for rule in rules])), ([flow.Header("eth")], 1, [])]:
+        made = flow.Flow(null, pattern, priority, queues)
+        own = Copied(made.attributes, made.pattern, made.actions)
+        operation = abi.flow_names[0] - 3  # RTE_FLOW_CONV_OP_RULE
+        size = call["rte_flow_conv"](operation, None, 0, ctypes.addressof(own), None)
+        room = ctypes.create_string_buffer(size)
+        assert call["rte_flow_conv"](operation, room, size, ctypes.addressof(own), None) == size
+        copy = Copied.from_buffer(room)
+        headers, at = [], copy.pattern
+        while True:
+            kind, spec, _, mask = struct.unpack("IxxxxQQQ", ctypes.string_at(at, 32))
+            if items[kind] == "END":
+                break
+            size = sizes[items[kind]]
+            headers.append([items[kind].lower(), *(ctypes.string_at(p, size).hex() if p else "" for p in (spec, mask))])
+            at += 32
+        kind, conf = struct.unpack("IxxxxQ", ctypes.string_at(copy.actions, 16))
+        numbers = []
+        if actions[kind] == "RSS":
+            count, _, where = struct.unpack("=IQQ", ctypes.string_at(conf + 20, 20))
+            numbers = list(struct.unpack(f"{count}H", ctypes.string_at(where, 2 * count)))
+        copies.append([*struct.unpack("III", ctypes.string_at(copy.attributes, 12)), headers, actions[kind], numbers])
+    installed = flow.install(null, [], [0])
+    null.close()
+    return {"copies": copies, "installed": installed, "log": list(eal.log.lines)}
+
+
+JOBS = {"flows": flows, "replay": replay, "inject": inject, "run": run, "refuse": refuse, "drift": drift}
 
 if __name__ == "__main__":
     job = json.loads(sys.argv[1])

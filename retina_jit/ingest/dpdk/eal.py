@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from retina_jit.errors import SourceError
@@ -58,6 +58,11 @@ class Eal:
     shown : bool
         Whether DPDK's log is logged as warnings, which are seen by default.
 
+    Attributes
+    ----------
+    before_end : list of callable
+        Called when the process ends, before DPDK is cleaned up: what uses it has to be given back first.
+
     Raises
     ------
     SourceError
@@ -68,6 +73,7 @@ class Eal:
         self.dpdk = dpdk
         self.arguments = tuple(arguments)
         self.log = _Log(dpdk, shown)
+        self.before_end: list[Callable[[], object]] = []
         # The library keeps these texts.
         self._texts = [ctypes.create_string_buffer(a.encode()) for a in ("retina-jit", *arguments)]
         self._argv = (ctypes.c_char_p * (len(self._texts) + 1))(*[ctypes.cast(t, ctypes.c_char_p) for t in self._texts], None)
@@ -87,6 +93,8 @@ class Eal:
         return f"; its log ends: {' | '.join(last)}" if last else ""
 
     def _end(self) -> None:
+        for close in self.before_end:
+            close()
         self.dpdk.call["rte_eal_cleanup"]()
 
 

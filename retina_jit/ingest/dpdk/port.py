@@ -14,7 +14,7 @@ from ctypes import byref, c_uint8, c_uint16, c_uint64
 from typing import Any
 
 from retina_jit.errors import SourceError
-from retina_jit.ingest.dpdk.abi import FRAME_LENGTH_INSTEAD_OF_MTU, MOST_PORTS
+from retina_jit.ingest.dpdk.abi import FRAME_LENGTH_INSTEAD_OF_MTU, MOST_PORTS, Abi
 from retina_jit.ingest.dpdk.eal import Eal, log
 from retina_jit.ingest.dpdk.mempool import CHECKSUM, ETHERNET, TAGS, Pool
 
@@ -68,7 +68,7 @@ class Port:
         self.number = number
         self.queues = 0
         self._started = False
-        self._promiscuous = False
+        self._promiscuous = self._has_flows = False
         info = self._info()
         at = eal.dpdk.abi.info
         self.driver = ctypes.string_at(struct.unpack_from("Q", info, at["driver_name"])[0]).decode()
@@ -143,7 +143,7 @@ class Port:
             most += ETHERNET + CHECKSUM + TAGS
         struct.pack_into("I", conf, at["mtu"], most)
         struct.pack_into("Q", conf, at["offloads"], self.offloads & (OFFLOAD_TIMESTAMP | OFFLOAD_RSS_HASH))
-        types = self.rss_types & (HASH_IP | HASH_TCP | HASH_UDP)
+        types = self.shared_types
         if queues == 1 or not types:
             if queues > 1 and self.is_shared_out:
                 log.warning("%s: the device cannot share packets out by connection; its queues get what the device likes", self.name)
@@ -158,9 +158,19 @@ class Port:
         return conf, key
 
     @property
+    def abi(self) -> Abi:
+        """Where the fields of DPDK's structures stand."""
+        return self._eal.dpdk.abi
+
+    @property
+    def shared_types(self) -> int:
+        """Kinds of packets that the device can hash as we want it (RTE_ETH_RSS_...)."""
+        return int(self.rss_types & (HASH_IP | HASH_TCP | HASH_UDP))
+
+    @property
     def is_shared_out(self) -> bool:
-        """Whether the device has one stream of packets for all its queues; net_pcap has a file for each."""
-        return self.driver != "net_pcap"
+        """Whether packets are shared out by a hash of the device; net_pcap has a file for each queue, of an interface the system does it."""
+        return self.driver not in ("net_pcap", "net_af_packet")
 
     def share_out(self, queue_of_bucket: Sequence[int]) -> bool:
         """Say which queue gets each bucket of the hash. False if the device has no such table."""
@@ -256,11 +266,30 @@ class Port:
         speed, bits = struct.unpack_from("IH", found)
         return bool(bits & 4), speed
 
+    def flow(self, what: str, attributes: int, pattern: int, actions: int) -> str:
+        """Validate or create a rule of the hardware filter. Returns why the device refuses it; empty if it does not."""
+        error = (c_uint64 * 3)()
+        code = self._call[what](self.number, attributes, pattern, actions, error)
+        if code == 0 if what == "rte_flow_validate" else code:
+            self._has_flows |= what == "rte_flow_create"
+            return ""
+        said = ctypes.string_at(error[2]).decode(errors="replace") if error[2] else ""
+        # Without a code of its own, the thread's error number stands.
+        reason = self._eal.dpdk.reason(code if what == "rte_flow_validate" else None)
+        return f"{reason}{f', {said}' if said else ''}"
+
+    def flush(self) -> None:
+        """Take back all rules of the hardware filter."""
+        if self._has_flows:
+            self._has_flows = False
+            self._call["rte_flow_flush"](self.number, (c_uint64 * 3)())
+
     def stop(self) -> None:
         """Stop receiving, as it was before. No worker may ask its queues any more."""
         if self._promiscuous:
             self._call["rte_eth_promiscuous_disable"](self.number)
             self._promiscuous = False
+        self.flush()
         if self._started:
             self._started = False
             code = self._call["rte_eth_dev_stop"](self.number)

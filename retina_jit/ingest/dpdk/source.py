@@ -16,7 +16,7 @@ import numpy as np
 from retina_jit import jit, memory
 from retina_jit.errors import SourceError
 from retina_jit.ingest.dpdk import eal as environment
-from retina_jit.ingest.dpdk import mempool
+from retina_jit.ingest.dpdk import flow, mempool
 from retina_jit.ingest.dpdk.layout import MOST_BYTES, QUEUE, RECEIVE
 from retina_jit.ingest.dpdk.library import library
 from retina_jit.ingest.dpdk.port import PCI, Port
@@ -89,6 +89,10 @@ class Receiver:
     ports : list of Port
     pools : dict
         NUMA socket -> Pool.
+    rules : list
+        What the cards have to let through, as conditions that hold together; empty: everything. To be set before `start`.
+    hardware_rules : int
+        How many rules the cards have taken.
     left : int
         After `close`: buffers that did not come back.
 
@@ -104,9 +108,12 @@ class Receiver:
         self._draining: list[threading.Thread] = []
         self._control = np.zeros(1, np.int64)
         self._sunk: list[int] = []
+        self.rules: list[list[flow.Condition]] = []
+        self.hardware_rules = 0
         # Compiled before anything is received: while a worker waits for its code, the card loses frames.
         jit.ensure([f"{HOME}:{name}" for name in ("walk", "more", "release", *(["drain"] if sinks else []))])
         self.left = 0
+        self._end: weakref.finalize[..., Receiver] | None = None
         self.ports: list[Port] = []
         self.pools: dict[int, mempool.Pool] = {}
         self._lock, self._started = threading.Lock(), False
@@ -137,6 +144,7 @@ class Receiver:
             self.close()
             raise
         self._end = weakref.finalize(self, _close, self.ports, self.pools)
+        self.eal.before_end.append(self._end)
 
     def _stamps(self) -> tuple[int, int]:
         """Where a buffer's time stands, and the flag that says so; drivers that stamp register them, or we do."""
@@ -153,6 +161,8 @@ class Receiver:
                     port.start(promiscuous=self.settings.promiscuous)
                     if port.queues > 1:
                         port.share_out(self._table(index))
+                    if self.rules and not any(s.device == index for s in self.sinks):
+                        self.hardware_rules += flow.install(port, self.rules, range(port.queues))
                 for n in range(self.workers, len(self.lanes)):
                     thread = threading.Thread(target=self._drain, args=(n,), daemon=True, name=f"retina-jit sink {n - self.workers}")
                     thread.start()
@@ -208,6 +218,8 @@ class Receiver:
         for thread in self._draining:
             thread.join()
         self._draining.clear()
+        if self._end in self.eal.before_end:
+            self.eal.before_end.remove(self._end)
         with self._lock:
             self.left += _close(self.ports, self.pools)
         if self.left:
