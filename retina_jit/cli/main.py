@@ -177,5 +177,12 @@ def demo(ctx: click.Context) -> None:
     ctx.exit(execute.demo())
 
 
-if __name__ == "__main__":
-    main()
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what lets SHELL complete commands and options: eval "$(retina-jit completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    made = get_completion_class(shell)
+    assert made is not None
+    click.echo(made(main, {}, "retina-jit", "_RETINA_JIT_COMPLETE").source())

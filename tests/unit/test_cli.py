@@ -303,3 +303,13 @@ def test_exit_within_a_callback_ends_the_run(tmp_path):
     body = "import sys\n@subscribe('')\ndef seen(frame: ZcFrame):\n    sys.exit(7)\n"
     found = subprocess.run([*COMMAND, "run", app(tmp_path, body), "-r", TLS, "-q"], env=ENV, timeout=60, check=False)
     assert found.returncode == 7
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_completion(shell: str) -> None:
+    ran = call("completion", shell)
+    assert ran.exit_code == 0, ran.output
+    assert "_RETINA_JIT_COMPLETE" in ran.output
+    env = {**ENV, "_RETINA_JIT_COMPLETE": f"{shell}_complete", "COMP_WORDS": "retina-jit st", "COMP_CWORD": "1" if shell == "zsh" else "st"}
+    offered = subprocess.run(COMMAND, env=env, capture_output=True, text=True, check=False)
+    assert "stats" in offered.stdout
