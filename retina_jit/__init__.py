@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         ConnDuration,
         ConnHistory,
         ConnRecord,
+        ConnUid,
         CoreId,
         DataType,
         DnsTransaction,
@@ -53,7 +54,8 @@ if TYPE_CHECKING:
     from retina_jit.runtime import Result, Runtime, run
     from retina_jit.strings import text
     from retina_jit.subscription import Subscription, load_subscriptions, subscribe
-    from retina_jit.tables.read import Capture, read
+    from retina_jit.tables.background import Background
+    from retina_jit.tables.read import Capture, read, sample_capture
     from retina_jit.tables.running import CaptureWarning
     from retina_jit.tables.table import Table
 
@@ -69,7 +71,8 @@ _HOME = {
     "retina_jit.runtime": ("Result", "Runtime", "run"),
     "retina_jit.strings": ("text",),
     "retina_jit.subscription": ("Subscription", "load_subscriptions", "subscribe"),
-    "retina_jit.tables.read": ("Capture", "read"),
+    "retina_jit.tables.read": ("Capture", "read", "sample_capture"),
+    "retina_jit.tables.background": ("Background",),
     "retina_jit.tables.running": ("CaptureWarning",),
     "retina_jit.tables.table": ("Table",),
 }
@@ -81,6 +84,7 @@ __all__ = [
     "ACCEPT",
     "CONTINUE",
     "DROP",
+    "Background",
     "BidirPktStream",
     "BidirZcPktStream",
     "ByteCount",
@@ -90,6 +94,7 @@ __all__ = [
     "ConnDuration",
     "ConnHistory",
     "ConnRecord",
+    "ConnUid",
     "CoreId",
     "DataType",
     "DnsTransaction",
@@ -134,6 +139,7 @@ __all__ = [
     "predicate",
     "read",
     "run",
+    "sample_capture",
     "subscribe",
     "text",
 ]

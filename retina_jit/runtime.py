@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ from retina_jit.ingest.source import PORT, Source, open_sources
 from retina_jit.monitor.reading import Ports, Reading, read
 from retina_jit.parsers.user import load_protocol
 from retina_jit.program import Program
-from retina_jit.subscription import Subscription, subscriptions_of
+from retina_jit.sinks.paths import Paths
+from retina_jit.subscription import Subscription, resolved, subscriptions_of
 from retina_jit.worker import ABANDON, STOP, Worker
 
 if TYPE_CHECKING:
@@ -130,10 +131,11 @@ class Runtime:
         count = self.config.workers
         if count > 1 and "-" in paths:
             raise SourceError(f"standard input can be read once, {count} workers read a capture {count} times: use one worker, or a file")
+        self._paths = Paths()
         self.sources, self._receiver = self._open(paths, count)
         count = len(self.sources)
         try:
-            self.program = Program(subscriptions, progress, self.config.tunnels(), self.config.sample < 1)
+            self.program = Program([self._with_sink(s) for s in subscriptions], progress, self.config.tunnels(), self.config.sample < 1)
             if self._receiver is not None:
                 from retina_jit import online
 
@@ -142,6 +144,7 @@ class Runtime:
             shares = [(n, count, seed) for n in range(count)] if share is None else [share]
             self.workers = [Worker(self.program, self.config, *one) for one in shares]
         except BaseException:
+            self._paths.close()
             if self._receiver is not None:
                 self._receiver.close()
             raise
@@ -151,6 +154,13 @@ class Runtime:
         self._ports: Ports = {}
         self.monitor: Monitor | None = None
         self.on_monitor: Callable[[Monitor], None] | None = None
+
+    def _with_sink(self, s: Subscription) -> Subscription:
+        """Open the file that a subscription names as its sink."""
+        if not isinstance(s.sink, str):
+            return s
+        types = resolved(self._paths.types(s.sink, s.types), s.where or s.name)
+        return replace(s, types=types, sink=self._paths.get(s.sink, s.rotate))
 
     def _dispatchers(self) -> list[Dispatcher]:
         p = self.program
@@ -234,6 +244,7 @@ class Runtime:
                 worker.join()
             if self._receiver is not None:
                 self._receiver.close()
+            self._paths.close()
         for worker in self.workers:
             if worker.error is not None:
                 raise worker.error

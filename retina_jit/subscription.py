@@ -65,8 +65,10 @@ class Subscription:
         `jit` only: makes one result of the workers' states: `merge(list of records)`.
     folder : str
         Where relative paths in the filter begin: that of the app, or of the TOML file.
-    sink : Sink or None
-        `sink` only: where the events are written without Python (see `retina_jit.sinks.base`).
+    sink : Sink, str or None
+        `sink` only: where the events are written without Python (see `retina_jit.sinks.base`), or the path of the file.
+    rotate : str
+        `sink` only: when its file is closed and another begun, "100M" or "10min"; empty: never.
     every : Every or None
         How often it is called while a connection lives; None: it is no streaming subscription.
     where : str
@@ -84,6 +86,7 @@ class Subscription:
     sink: Any = None
     every: Every | None = None
     where: str = ""
+    rotate: str = ""
     result: Any = None
     workers: list[np.ndarray[Any, Any]] = field(default_factory=list)
 
@@ -217,6 +220,8 @@ def subscribe(
     every_bytes: int | None = None,
     every_seconds: float | None = None,
     at_end: bool = False,
+    sink: str | None = None,
+    rotate: str = "",
 ) -> Callable[[F], F]:
     """Subscribe a function to traffic.
 
@@ -237,6 +242,11 @@ def subscribe(
         function that returns False is not called again for that connection. See docs/levels.md.
     at_end : bool
         With one of them: also call at the end of the connection.
+    sink : str, optional
+        Write the events to a file instead of calling the function: "x.jsonl", .csv, .arrow, .parquet, .pcap, .pcapng by its ending,
+        "zeek:FOLDER" or "zeek-json:FOLDER". Subscriptions may share a file of JSON lines.
+    rotate : str, optional
+        Close the file and begin another, x.00000.jsonl, x.00001.jsonl and so on: when it has "100M", every "10min", or both with a comma between.
 
     Raises
     ------
@@ -252,7 +262,12 @@ def subscribe(
             resolved = tuple(_resolve(f"#{n}", t, where) for n, t in enumerate(datatypes, 1))
         else:
             resolved = _annotated(callback, where, skip_last=state is not None)
-        made = Subscription(filter, resolved, callback, deliver, _state(state), merge, name, _folder(callback), every=every)
+        if sink is not None and deliver not in ("each", "sink"):
+            raise SubscriptionError(f"{where}: sink={sink!r} takes the events; it does not go with deliver={deliver!r}")
+        if deliver == "sink" and sink is None:
+            raise SubscriptionError(f"{where}: deliver='sink' needs a file, sink='x.jsonl'")
+        tier = deliver if sink is None else "sink"
+        made = Subscription(filter, resolved, callback, tier, _state(state), merge, name, _folder(callback), sink=sink, every=every, rotate=rotate)
         made.check()
         _collected.append(made)
         with contextlib.suppress(AttributeError):  # a builtin has no attributes of its own
@@ -413,10 +428,10 @@ def resolved(what: Iterable[type[DataType] | str], where: str) -> tuple[type[Dat
     return tuple(_resolve(f"#{n}", x, where) for n, x in enumerate(what, 1))
 
 
-def named(names: Iterable[str], text: str, callback: Callable[..., Any], deliver: str) -> Subscription:
+def named(names: Iterable[type[DataType] | str], text: str, callback: Callable[..., Any], deliver: str) -> Subscription:
     """Make a subscription from names of data types (the command line)."""
     names = list(names)
-    label = ",".join(names)
+    label = ",".join(n if isinstance(n, str) else n.__name__ for n in names)
     wanted = resolved(names, "log")
     made = Subscription(text, wanted, callback, deliver, name=label)
     made.check()

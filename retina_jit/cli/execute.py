@@ -23,7 +23,8 @@ from retina_jit.ingest.interface import PREFIX
 from retina_jit.ingest.source import PORT, expand
 from retina_jit.parsers.user import load_protocol
 from retina_jit.runtime import Result, Runtime
-from retina_jit.sinks import FORMATS
+from retina_jit.sinks import CAPTURES, FOLDERS, FORMATS, wanted_types
+from retina_jit.sinks.paths import Rotating, rotation
 from retina_jit.subscription import Subscription, named
 
 if TYPE_CHECKING:
@@ -130,20 +131,27 @@ def _shown(value: Any) -> Any:
     return {n: value[n].item() for n in names} if names else value
 
 
-def log(types: tuple[str, ...], filter_text: str, format_: str, output: str, options: Options) -> int:
+def log(types: tuple[str, ...], filter_text: str, format_: str, output: str, rotate: str, options: Options) -> int:
     """`retina-jit log`."""
     options.check()
+    known = FORMATS | CAPTURES | FOLDERS
+    if format_ not in known:
+        raise ConfigError(f"-T {format_}: not a format; known: {', '.join(known)}")
     if _is_archive(output, options):
-        return _log_archive(types, filter_text, format_, output, options)
-    if format_ not in FORMATS:
-        raise ConfigError(f"-T {format_}: not a format; known: {', '.join(FORMATS)}")
-    with opened(output) as out:
-        sink = FORMATS[format_](out)
+        if format_ in FORMATS and not rotate:
+            return _log_archive(types, filter_text, format_, output, options)
+        if options.per_file or options.scheduler:
+            raise ConfigError(f"--per-file and --scheduler: without --rotate, and for {', '.join(FORMATS)}")
+    by_path = output != "-" and (format_ in FOLDERS or rotate)
+    if rotate and (output == "-" or format_ in FOLDERS):
+        raise ConfigError(f"--rotate {rotate}: goes with -o FILE and a format of one file")
+    with contextlib.nullcontext(output) if by_path else opened(output) as out:
+        sink = Rotating(known[format_], Path(output), rotation(rotate)) if rotate else known[format_](out)
         subscriptions = []
         try:
             for spec in types:
-                s = named(spec.split(","), filter_text, _nothing, "each")
-                s.deliver, s.sink = "sink", sink
+                s = named(wanted_types(format_, spec.split(",")), filter_text, _nothing, "each")
+                s.deliver, s.sink, s.name = "sink", sink, filter_text or spec
                 subscriptions.append(s)
             result = _run(subscriptions, options, sink.flush)
         finally:

@@ -98,17 +98,18 @@ def run_command(ctx: click.Context, app: str, spec: str | None, **options: Any) 
 @main.command()
 @click.argument("types", nargs=-1, required=True)
 @click.option("-f", "filter_text", default="", metavar="FILTER", help="Which traffic.")
-@click.option("-T", "format_", default="jsonl", metavar="jsonl|csv|arrow|parquet", help="Format of the output.")
-@click.option("-o", "output", default="-", metavar="FILE", help="Where to write; standard output by default.")
+@click.option("-T", "format_", default="jsonl", metavar="jsonl|csv|arrow|parquet|pcap|pcapng|zeek|zeek-json", help="Format of the output.")
+@click.option("-o", "output", default="-", metavar="FILE", help="Where to write, standard output by default; of Zeek's logs the folder.")
+@click.option("--rotate", default="", metavar="WHEN", help="Begin another file when one has 100M, or every 10min; a comma joins both.")
 @click.option("--per-file", is_flag=True, help="Each capture stands for itself: connections do not go on in the next one.")
 @click.option("--scheduler", default="", metavar="tcp://HOST:PORT", help="Dask cluster that reads the captures; its workers see the same files.")
 @SOURCES
 @click.pass_context
-def log(ctx: click.Context, types: tuple[str, ...], filter_text: str, format_: str, output: str, **options: Any) -> None:
+def log(ctx: click.Context, types: tuple[str, ...], filter_text: str, format_: str, output: str, rotate: str, **options: Any) -> None:
     """Write data TYPES as lines. A comma joins several in one line: TlsHandshake,FiveTuple."""
     from retina_jit.cli import execute
 
-    ctx.exit(execute.log(types, filter_text, format_, output, execute.Options(**options)))
+    ctx.exit(execute.log(types, filter_text, format_, output, rotate, execute.Options(**options)))
 
 
 @main.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from retina_jit.datatypes.base import DataType, data_types
 from retina_jit.datatypes.community_id import CommunityId
 from retina_jit.datatypes.conn_record import ConnRecord, Flow
+from retina_jit.datatypes.conn_uid import ConnUid
 from retina_jit.datatypes.context import CoreId, FilterStr
 from retina_jit.datatypes.counters import ByteCount, ConnDuration, ConnHistory, PktCount
 from retina_jit.datatypes.dns_transaction import DnsTransaction, LlmnrTransaction, MdnsTransaction
@@ -40,6 +41,7 @@ __all__ = [
     "ConnDuration",
     "ConnHistory",
     "ConnRecord",
+    "ConnUid",
     "CoreId",
     "DataType",
     "DnsTransaction",

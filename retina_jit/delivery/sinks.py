@@ -36,6 +36,8 @@ class Sinks:
         for n, (s, o) in enumerate(zip(subscriptions, offsets, strict=True)):
             if s.deliver == "sink":
                 self._all[id(s.sink)] = s.sink
+                if hasattr(s.sink, "names"):
+                    s.sink.names[n] = s.name
                 mine.setdefault(id(s.sink), {})[n] = (s.types, o)
         for key, sink in self._all.items():
             sink.open(mine[key], len(subscriptions))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
@@ -11,7 +12,9 @@ import msgspec
 from retina_jit.config import RuntimeConfig
 from retina_jit.datatypes.base import DataType, data_types
 from retina_jit.delivery.vectors import ADDRESSES
-from retina_jit.errors import ConfigError
+from retina_jit.errors import ConfigError, SourceError
+from retina_jit.subscription import Subscription, subscriptions_of, take_collected
+from retina_jit.tables.background import Background
 from retina_jit.tables.choose import choose
 from retina_jit.tables.running import Selection
 from retina_jit.tables.source import Source
@@ -57,6 +60,25 @@ class Capture:
         label = f"{filter} in {self._source.label}" if filter else self._source.label
         return Table([c.field for c in choices], stream=made.stream, collect=made.collect, label=label)
 
+    def run(self, *functions: Callable[..., Any] | Subscription) -> Background:
+        """Run functions that are decorated with `subscribe`, in the background.
+
+        A function of the same name that runs already is stopped first: a cell can be run again.
+
+        Parameters
+        ----------
+        *functions : callables
+            Left out: all that were decorated since the last run; of the same name the last one.
+
+        Raises
+        ------
+        RetinaJitError
+            A filter or data types that cannot work. What happens later: see `Background.error`.
+        """
+        collected = take_collected()
+        found = [s for f in functions for s in subscriptions_of(f)] if functions else collected
+        return Background(self._source, list({s.name: s for s in found}.values()), self._config)
+
     @property
     def packets(self) -> Table:
         """Every packet: capture time, lengths, number, and its bytes."""
@@ -99,6 +121,21 @@ class Sessions(Mapping[str, Table]):
 
     def __repr__(self) -> str:
         return f"<Sessions of {', '.join(self._types)}>"
+
+
+def sample_capture(name: str = "mixed") -> Path:
+    """Return the path of a capture that comes with the package.
+
+    Raises
+    ------
+    SourceError
+        There is none of that name.
+    """
+    folder = Path(__file__).resolve().parents[1] / "samples"
+    path = folder / f"{name}.pcap"
+    if not path.is_file():
+        raise SourceError(f"no sample {name!r}; there are: {', '.join(sorted(p.stem for p in folder.glob('*.pcap')))}")
+    return path
 
 
 def read(

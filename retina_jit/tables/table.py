@@ -13,6 +13,7 @@ from retina_jit.delivery.vectors import STRUCT, Field, Vector, concat, empty, st
 from retina_jit.runtime import Result
 from retina_jit.sinks.gather import Batch
 from retina_jit.tables import convert, files, show
+from retina_jit.tables.plots import Plots
 
 Rows = Callable[[], Iterator[Batch]]
 Some = Callable[[int | None], tuple[list[Batch], Result]]
@@ -210,6 +211,11 @@ class Table:
         return files.to_jsonl(path, self._fields, self._each())
 
     # ------------------------------------------------------------------------------------------------------- display
+
+    @property
+    def plot(self) -> Plots:
+        """Pictures: `table.plot.traffic()`, `.talkers()`, `.cdf()`; each returns matplotlib's Axes (extra `[plot]`)."""
+        return Plots(self)
 
     def _repr_html_(self) -> str:
         return show.html(self._fields, list(self[: show.ROWS]._dicts_shown()), len(self), self._label)

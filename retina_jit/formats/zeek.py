@@ -1,0 +1,111 @@
+"""Zeek's logs: which columns they have, and how values are written. Of the log framework's ASCII and JSON writers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+ID = (("ts", "time"), ("uid", "string"), ("id.orig_h", "addr"), ("id.orig_p", "port"), ("id.resp_h", "addr"), ("id.resp_p", "port"))
+_FILES = ("fuids", "filenames", "mime_types")
+
+LOGS: dict[str, tuple[tuple[str, str], ...]] = {
+    "conn": (
+        *ID, ("proto", "enum"), ("service", "string"), ("duration", "interval"), ("orig_bytes", "count"), ("resp_bytes", "count"), ("conn_state", "string"),
+        ("local_orig", "bool"), ("local_resp", "bool"), ("missed_bytes", "count"), ("history", "string"), ("orig_pkts", "count"), ("orig_ip_bytes", "count"),
+        ("resp_pkts", "count"), ("resp_ip_bytes", "count"), ("tunnel_parents", "set[string]"), ("ip_proto", "count"),
+    ),
+    "ssl": (
+        *ID, ("version", "string"), ("cipher", "string"), ("curve", "string"), ("server_name", "string"), ("resumed", "bool"), ("last_alert", "string"),
+        ("next_protocol", "string"), ("established", "bool"), ("ssl_history", "string"), ("cert_chain_fps", "vector[string]"),
+        ("client_cert_chain_fps", "vector[string]"), ("sni_matches_cert", "bool"),
+    ),
+    "http": (
+        *ID, ("trans_depth", "count"), ("method", "string"), ("host", "string"), ("uri", "string"), ("referrer", "string"), ("version", "string"),
+        ("user_agent", "string"), ("origin", "string"), ("request_body_len", "count"), ("response_body_len", "count"), ("status_code", "count"),
+        ("status_msg", "string"), ("info_code", "count"), ("info_msg", "string"), ("tags", "set[enum]"), ("username", "string"), ("password", "string"),
+        ("proxied", "set[string]"), *((f"{side}_{what}", "vector[string]") for side in ("orig", "resp") for what in _FILES),
+    ),
+    "dns": (
+        *ID, ("proto", "enum"), ("trans_id", "count"), ("rtt", "interval"), ("query", "string"), ("qclass", "count"), ("qclass_name", "string"), ("qtype", "count"),
+        ("qtype_name", "string"), ("rcode", "count"), ("rcode_name", "string"), ("AA", "bool"), ("TC", "bool"), ("RD", "bool"), ("RA", "bool"), ("Z", "count"),
+        ("answers", "vector[string]"), ("TTLs", "vector[interval]"), ("rejected", "bool"),
+    ),
+    "quic": (
+        *ID, ("version", "string"), ("client_initial_dcid", "string"), ("client_scid", "string"), ("server_scid", "string"), ("server_name", "string"),
+        ("client_protocol", "string"), ("history", "string"),
+    ),
+    "ssh": (
+        *ID, ("version", "count"), ("auth_success", "bool"), ("auth_attempts", "count"), ("direction", "enum"), ("client", "string"), ("server", "string"),
+        ("cipher_alg", "string"), ("mac_alg", "string"), ("compression_alg", "string"), ("kex_alg", "string"), ("host_key_alg", "string"),
+        ("host_key_fingerprint", "string"),
+    ),
+}  # fmt: skip
+"""Log -> names and types of its columns, in Zeek's order."""
+
+UNSET, EMPTY = "-", "(empty)"
+
+
+def head(log: str, opened: str) -> bytes:
+    """Return the header lines of a log; `opened`: 2026-01-31-23-59-59."""
+    names, kinds = zip(*LOGS[log], strict=True)
+    lines = ["#separator \\x09", "#set_separator\t,", f"#empty_field\t{EMPTY}", f"#unset_field\t{UNSET}", f"#path\t{log}", f"#open\t{opened}"]
+    return "\n".join([*lines, "\t".join(("#fields", *names)), "\t".join(("#types", *kinds)), ""]).encode()
+
+
+def _text(value: str, *, inner: bool = False) -> str:
+    """Escape what would end the column, the line or, with `inner`, the element."""
+    if not value:
+        return EMPTY
+    if value in (UNSET, EMPTY):
+        return f"\\x{ord(value[0]):02x}{value[1:]}"
+    if value.isprintable() and "\\" not in value and not (inner and "," in value):
+        return value
+    return "".join(_letter(x, inner) for x in value)
+
+
+def _letter(x: str, inner: bool) -> str:
+    if x == "\\":
+        return "\\\\"
+    if (inner and x == ",") or ord(x) < 32 or ord(x) == 127:
+        return f"\\x{ord(x):02x}"
+    return x
+
+
+def seconds(ns: int) -> str:
+    """Return nanoseconds as seconds with six digits, as Zeek writes times and intervals; cut, not rounded."""
+    sign = "-" if ns < 0 else ""
+    whole, rest = divmod(abs(ns), 10**9)
+    return f"{sign}{whole}.{rest // 1000:06d}"
+
+
+def _cell(value: Any, kind: str) -> str:
+    if value is None:
+        return UNSET
+    if isinstance(value, list | tuple):
+        within = kind[kind.index("[") + 1 : -1]
+        return ",".join(seconds(v) if within == "interval" else _text(v, inner=True) for v in value) if value else EMPTY
+    if isinstance(value, bool):
+        return "T" if value else "F"
+    if kind in ("time", "interval"):
+        return seconds(value)
+    return str(value) if isinstance(value, int) else _text(value)
+
+
+def tsv_line(log: str, values: Sequence[Any]) -> bytes:
+    """Return a line; times and intervals are given in nanoseconds, None is unset."""
+    return ("\t".join(_cell(v, kind) for v, (_, kind) in zip(values, LOGS[log], strict=True)) + "\n").encode("utf-8", "replace")
+
+
+def json_line(log: str, values: Sequence[Any]) -> bytes:
+    """Return a JSON object in a line: what is unset is left out, as Zeek does."""
+    parts = [f"{json.dumps(name)}:{_json(v, kind)}" for v, (name, kind) in zip(values, LOGS[log], strict=True) if v is not None]
+    return ("{" + ",".join(parts) + "}\n").encode("utf-8", "replace")
+
+
+def _json(value: Any, kind: str) -> str:
+    if kind in ("time", "interval"):
+        return seconds(value)
+    if kind == "vector[interval]":
+        return "[" + ",".join(map(seconds, value)) + "]"
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

@@ -1,0 +1,68 @@
+"""Sinks that write each event from Python, in pieces of whole events."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO
+
+import numpy as np
+
+from retina_jit import jit
+from retina_jit.datatypes.base import DataType
+from retina_jit.sinks.base import Layout
+
+SCAN = "retina_jit.delivery.scan:scan"
+FIRST = 24
+"""Length of an event's head."""
+
+
+class Events:
+    """Base of these sinks: finds the events of its subscriptions."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.names: dict[int, str] = {}
+        """Names of the subscriptions that write here."""
+        self._layouts: Mapping[int, Layout] = {}
+
+    def units(self, types: Sequence[type[DataType]]) -> list[str]:
+        """Return the entries that a subscription to `types` needs."""
+        return [SCAN]
+
+    def open(self, mine: Mapping[int, Layout], count: int) -> None:
+        """Learn which subscriptions write here."""
+        self._layouts = mine
+        self._scan = jit.function(SCAN)
+
+    def take(self, address: int, length: int) -> int:
+        """Write the whole events among the bytes from `address` on. Returns how many bytes they take."""
+        found = np.zeros(length // FIRST + 2, np.int64)
+        count = self._scan(address, length, found.ctypes.data, len(found) - 1)
+        if not count:
+            return 0
+        done = int(found[count])
+        buffer = ctypes.string_at(address, done)
+        self.write(buffer, self._mine(found[:count].tolist()))
+        return done
+
+    def _mine(self, words: Sequence[int]) -> Iterator[tuple[int, int]]:
+        for word in words:
+            number = word & 0xFFFFFFFF
+            if number in self._layouts:
+                self.lines += 1
+                yield number, word >> 32
+
+    def write(self, buffer: bytes, events: Iterator[tuple[int, int]]) -> None:
+        """Write events: number of the subscription, where it begins in `buffer`."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Do nothing: what is taken is written."""
+
+
+def put(out: BinaryIO, data: bytes) -> None:
+    """Write whole records, so that a process that is killed leaves no part of one."""
+    if data:
+        out.write(data)
+        out.flush()

@@ -1,0 +1,189 @@
+"""Sinks by path: `sink="x.jsonl"` of `@subscribe`, files that are closed and begun anew by size or time."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from retina_jit.datatypes.base import DataType
+from retina_jit.errors import ConfigError
+from retina_jit.sinks import CAPTURES, FOLDERS, FORMATS, wanted_types
+from retina_jit.sinks.base import Layout, Sink
+
+_UNITS = {"k": 10**3, "M": 10**6, "G": 10**9, "s": 1, "min": 60, "h": 3600, "d": 86400}
+_TIMES = ("s", "min", "h", "d")
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """When a file is full: after so many bytes, or so many seconds; 0: never."""
+
+    size: int = 0
+    seconds: int = 0
+
+
+def rotation(text: str) -> Rotation:
+    """Read "100M" or "10min", or both with a comma between.
+
+    Raises
+    ------
+    ConfigError
+        It is neither.
+    """
+    size = seconds = 0
+    for part in text.split(","):
+        found = re.fullmatch(r"(\d+)\s*(k|M|G|s|min|h|d)", part.strip())
+        if not found or not int(found[1]):
+            raise ConfigError(f"rotate {text!r}: a size (100k, 100M, 2G), a time (30s, 10min, 1h, 1d), or both with a comma between")
+        amount = int(found[1]) * _UNITS[found[2]]
+        size, seconds = (size, amount) if found[2] in _TIMES else (amount, seconds)
+    return Rotation(size, seconds)
+
+
+class Rotating:
+    """A sink whose files are numbered, x.00000.jsonl and so on, each whole in itself.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the sink of an open file.
+    path : Path
+        x.jsonl
+    """
+
+    def __init__(self, make: Callable[[BinaryIO], Any], path: Path, when: Rotation) -> None:
+        self._make, self._path, self._when = make, path, when
+        self._number = 0
+        self.names: dict[int, str] = {}
+        self._before = 0
+        self._mine: Mapping[int, Layout] | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._file = _opened(self._path.with_name(f"{self._path.stem}.{self._number:05d}{self._path.suffix}"))
+        self._sink = self._make(self._file)
+        self._begun = time.monotonic()
+
+    @property
+    def lines(self) -> int:
+        """How many events were written, to all files."""
+        return int(self._before + self._sink.lines)
+
+    def units(self, types: Sequence[type[DataType]]) -> list[str]:
+        """Return the entries that a subscription to `types` needs."""
+        return list(self._sink.units(types))
+
+    def open(self, mine: Mapping[int, Layout], count: int) -> None:
+        """Learn which subscriptions write here."""
+        self._mine, self._count = mine, count
+        self._open()
+
+    def _open(self) -> None:
+        if hasattr(self._sink, "names"):
+            self._sink.names = self.names
+        self._sink.open(self._mine, self._count)
+
+    def take(self, address: int, length: int) -> int:
+        """Write the whole events among the bytes from `address` on, to the file of now. Returns how many bytes they take."""
+        if self._is_full():
+            self._next()
+        return int(self._sink.take(address, length))
+
+    def _is_full(self) -> bool:
+        if not self._sink.lines:
+            return False
+        if self._when.seconds and time.monotonic() - self._begun >= self._when.seconds:
+            return True
+        if self._when.size:
+            self._sink.flush()
+        return 0 < self._when.size <= self._file.tell()
+
+    def _next(self) -> None:
+        self._end()
+        self._number += 1
+        self._begin()
+        self._open()
+
+    def _end(self) -> None:
+        self._sink.close()
+        self._before += self._sink.lines
+        self._file.close()
+
+    def flush(self) -> None:
+        """Write what is gathered; begin another file when it is time for it."""
+        self._sink.flush()
+        if self._when.seconds and self._is_full():
+            self._next()
+
+    def close(self) -> None:
+        """End the last file."""
+        self._end()
+        self._sink.lines = 0
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("wb")
+    except OSError as fault:
+        raise ConfigError(f"{path}: {fault.strerror}") from fault
+
+
+_ENDINGS = {".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv", ".arrow": "arrow", ".arrows": "arrow", ".parquet": "parquet", ".pcap": "pcap", ".pcapng": "pcapng"}
+
+
+def format_of(target: str) -> tuple[str, str]:
+    """Return format and path: "x.jsonl", or with the format before it, "zeek:folder".
+
+    Raises
+    ------
+    ConfigError
+        A path whose format nobody knows.
+    """
+    form, colon, rest = target.partition(":")
+    if colon and form in FORMATS | CAPTURES | FOLDERS:
+        return form, rest
+    known = _ENDINGS.get(Path(target).suffix)
+    if known is None:
+        raise ConfigError(f"sink {target!r}: the format does not follow from its ending; known: {', '.join(_ENDINGS)}, or write jsonl:PATH, zeek:FOLDER, ...")
+    return known, target
+
+
+class Paths:
+    """The sinks that subscriptions of a run name by path, each opened once."""
+
+    def __init__(self) -> None:
+        self._sinks: dict[tuple[str, str], Any] = {}
+        self._files: list[BinaryIO] = []
+
+    def get(self, target: str, rotate: str = "") -> Sink:
+        """Return the sink of a path."""
+        form, name = format_of(target)
+        path = Path(name)
+        key = form, str(path)
+        if key not in self._sinks:
+            if form in FOLDERS:
+                self._sinks[key] = FOLDERS[form](path)
+            elif rotate:
+                self._sinks[key] = Rotating((FORMATS | CAPTURES)[form], path, rotation(rotate))
+            else:
+                self._files.append(_opened(path))
+                self._sinks[key] = (FORMATS | CAPTURES)[form](self._files[-1])
+        found: Sink = self._sinks[key]
+        return found
+
+    def types(self, target: str, types: Sequence[type[DataType]]) -> list[type[DataType] | str]:
+        """Return the data types that the format needs for those that are asked for."""
+        form = format_of(target)[0]
+        return wanted_types(form, [t.__name__ for t in types]) if form in FOLDERS | CAPTURES else list(types)
+
+    def close(self) -> None:
+        """End all of them."""
+        for sink in self._sinks.values():
+            sink.close()
+        for file in self._files:
+            file.close()
+        self._sinks, self._files = {}, []

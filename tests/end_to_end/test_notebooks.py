@@ -1,0 +1,71 @@
+"""The example notebooks run from top to bottom, and show tables."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
+
+
+def executed(notebook: Any, folder: Path) -> Any:
+    # The kernel shall find this checkout, wherever it is started.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+
+
+def outputs(cell: Any) -> str:
+    return "\n".join(str(o.get("text") or o.get("data") or o.get("evalue")) for o in cell.outputs)
+
+
+@pytest.mark.filterwarnings("ignore")  # of Jupyter's own libraries
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_run(path, tmp_path):
+    notebook = nbformat.read(path, 4)
+    kept = [c.outputs for c in notebook.cells if c.cell_type == "code"]
+    assert all(kept[:2]), "committed as executed"
+    done = executed(notebook, tmp_path)
+    code = [c for c in done.cells if c.cell_type == "code"]
+    assert len([x for x in code[0].source.splitlines() if x]) == 3 and "shape: (21, " in outputs(code[0])
+    assert "rows" in outputs(code[1]) and "text/html" in outputs(code[1])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cell_runs_in_the_background_and_errors_point_into_it(tmp_path):
+    cell = nbformat.v4.new_code_cell
+    start = """
+import retina_jit as rj
+sample = rj.sample_capture("tls")
+"""
+    failing = """
+@rj.subscribe("tls")
+def count(tls: rj.TlsHandshake):
+    wrong = 1
+    return wrong / 0
+
+run = rj.read(sample).run(count)
+run._thread.join()
+print(run.failure)
+"""
+    right = """
+n = 0
+@rj.subscribe("tls")
+def count(tls: rj.TlsHandshake):
+    global n
+    n += 1
+
+run = rj.read(sample).run()  # of all functions named count the last one
+run.wait()
+print(run.names, n, repr(run))
+run
+"""
+    done = executed(nbformat.v4.new_notebook(cells=[cell(start), cell(failing), cell(right)]), tmp_path)
+    failed, again = outputs(done.cells[1]), outputs(done.cells[2])
+    assert "return wrong / 0" in failed and "/ipykernel_" in failed and ", in count" in failed and "ZeroDivisionError" in failed and "retina_jit/" not in failed
+    assert "['count'] 21" in again and "done" in again and "text/html" in again

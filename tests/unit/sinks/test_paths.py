@@ -1,0 +1,125 @@
+"""Sinks by path: the ending says the format, subscriptions share a file, files are begun anew, a killed process leaves whole lines."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import polars as pl
+import pytest
+from parsezeeklogs import read_zeek
+from support.running import SAMPLES, config, runtime
+
+import retina_jit as rj
+from retina_jit.errors import ConfigError, SubscriptionError
+from retina_jit.sinks.paths import format_of, rotation
+from retina_jit.subscription import subscriptions_of
+
+PATH = SAMPLES / "tls.pcap"
+
+
+def subscribed(types, target, text="", **options):
+    @rj.subscribe(text, *types.split(","), sink=str(target), **options)
+    def written(*_):
+        raise AssertionError("a sink takes the events")
+
+    return subscriptions_of(written)
+
+
+def lines(path):
+    return [json.loads(x) for x in path.read_text().splitlines()]
+
+
+def test_two_subscriptions_in_one_file_and_others_beside_it(tmp_path):
+    seen = []
+
+    @rj.subscribe("tls")
+    def each(conn: rj.ConnRecord) -> None:
+        seen.append(conn)
+
+    made = subscribed("TlsHandshake", tmp_path / "a.jsonl") + subscribed("ConnRecord", tmp_path / "a.jsonl") + subscribed("ConnRecord", tmp_path / "c.parquet")
+    made += subscribed("ConnRecord", f"zeek:{tmp_path}/logs") + subscriptions_of(each)
+    for _ in range(2):  # each run writes its own
+        runtime(made, [PATH], config()).run()
+    kinds = [next(iter(x)) for x in lines(tmp_path / "a.jsonl")]
+    assert kinds.count("tls_handshake") == 21 and kinds.count("conn_record") == len(pl.read_parquet(tmp_path / "c.parquet"))
+    assert len(list(read_zeek(tmp_path / "logs" / "conn.log"))) == kinds.count("conn_record") and len(seen) > 0
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "pcap"])
+def test_rotation_by_size_loses_nothing(ending, tmp_path):
+    kind = "ZcFrame" if ending == "pcap" else "ConnRecord"
+    runtime(subscribed(kind, tmp_path / f"whole.{ending}"), [PATH], config()).run()
+    # Pieces of the ring are what a file can be cut at: of many small files each is a piece.
+    made = subscribed(kind, tmp_path / f"x.{ending}", rotate="1k")
+    runtime(made, [PATH, PATH, PATH], config()).run()
+    parts = sorted(tmp_path.glob(f"x.*.{ending}"))
+    assert [p.name for p in parts] == [f"x.{n:05d}.{ending}" for n in range(len(parts))]
+    whole = tmp_path / f"whole.{ending}"
+    if ending == "jsonl":
+        assert sum(len(lines(p)) for p in parts) == 3 * len(lines(whole))
+    elif ending == "csv":
+        assert {p.read_text().splitlines()[0] for p in parts} == {whole.read_text().splitlines()[0]}
+        assert sum(len(p.read_text().splitlines()) - 1 for p in parts) == 3 * (len(whole.read_text().splitlines()) - 1)
+    else:
+        assert sum(p.stat().st_size - 24 for p in parts) == 3 * (whole.stat().st_size - 24)
+
+
+def test_a_killed_process_leaves_whole_lines(tmp_path):
+    content, out = PATH.read_bytes(), tmp_path / "x.jsonl"
+    command = [sys.executable, "-m", "retina_jit", "log", "ConnRecord", "-r", "-", "-o", str(out)]
+    child = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert child.stdin is not None
+    filled = threading.Event()
+
+    def feed() -> None:
+        assert child.stdin is not None
+        try:
+            child.stdin.write(content)
+            for n in range(1, 3000):
+                # The same connections again and again, an hour later each: the earlier ones end.
+                child.stdin.write(later(content, 3600 * n))
+                if out.exists() and out.stat().st_size > 10_000:
+                    filled.set()
+        except BrokenPipeError:
+            pass
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    assert filled.wait(120)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    feeder.join()
+    child.stdin.close() if not child.stdin.closed else None
+    text = out.read_text()
+    assert text.endswith("\n") and len(lines(out)) > 10
+
+
+def later(content: bytes, seconds: int) -> bytes:
+    """The packets of a little-endian pcap, some time later."""
+    found, at = [], 24
+    while at < len(content):
+        size = 16 + int.from_bytes(content[at + 8 : at + 12], "little")
+        found.append((int.from_bytes(content[at : at + 4], "little") + seconds).to_bytes(4, "little") + content[at + 4 : at + size])
+        at += size
+    return b"".join(found)
+
+
+def test_the_words_for_it(tmp_path):
+    assert [format_of(x) for x in ("a/x.jsonl", "x.pcapng", "zeek:logs", "csv:x.txt")] == [
+        ("jsonl", "a/x.jsonl"), ("pcapng", "x.pcapng"), ("zeek", "logs"), ("csv", "x.txt"),
+    ]  # fmt: skip
+    assert (rotation("100M").size, rotation("10min").seconds, rotation("1k, 1d")) == (10**8, 600, rotation("1d,1k"))
+    for wrong in ("100", "M", "0s", "1 week"):
+        with pytest.raises(ConfigError, match="a size"):
+            rotation(wrong)
+    with pytest.raises(ConfigError, match="does not follow from its ending"):
+        runtime(subscribed("ConnRecord", "x.log"), [PATH], config())
+    with pytest.raises(ConfigError, match="No such file or directory"):
+        runtime(subscribed("ConnRecord", Path(tmp_path) / "no" / "x.csv"), [PATH], config())
+    with pytest.raises(SubscriptionError, match="does not go with deliver='batch'"):
+        subscribed("ConnRecord", "x.csv", deliver="batch")
