@@ -86,7 +86,7 @@ class Program:
             raise SubscriptionError("no subscription: decorate a function with @subscribe(filter)")
         self.subscriptions = list(subscriptions)
         self.tunnels, self.sampled = tunnels, sampled
-        self.plan = compile_filters([FilterSpec(text=s.filter, level=s.level, folder=s.folder) for s in subscriptions])
+        self.plan = compile_filters([FilterSpec(s.filter, s.level, s.folder, _whose(s, len({x.filter for x in subscriptions}))) for s in subscriptions])
         self.sessions = {p.name: p for p in protocols().values() if p.level == "session"}
         self._check_meeting()
         self.needed = [p for p in self.sessions.values() if p.name in self._services()]
@@ -355,6 +355,11 @@ class Program:
     def transport_services(self, transport: str) -> int:
         """Return which needed session protocols a transport can carry, a bit each."""
         return sum(1 << p.number for p in self.needed if transport in p.within)
+
+
+def _whose(s: Subscription, filters: int) -> str:
+    """Return how an error in a filter names it: nothing if there is no other filter."""
+    return s.where or (f"subscription {s.name!r}" if s.name and filters > 1 else "")
 
 
 def project_unit(s: Subscription, t: type[DataType]) -> str:

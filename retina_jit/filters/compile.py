@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -52,11 +53,14 @@ class FilterSpec:
         When its callback fires: "packet", "session", "connection", "static" or "streaming".
     folder : str
         Where relative paths of `in @file` begin; empty: the current folder.
+    where : str
+        Whose it is, for errors; empty: there is just this one.
     """
 
     text: str
     level: str
     folder: str = ""
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,17 +207,19 @@ def compile_filters(
     for spec in specs:
         if spec.level not in LEVELS:
             raise FilterError(f"there is no level {spec.level!r}; the levels are {', '.join(LEVELS)}")
-        term = read_filter(spec.text, names, worlds, spec.folder)
-        whole.append(term)
-        if not is_direct(term, spec.level, names, worlds):
-            refuse_unknowable(term, spec.level, spec.text, names, worlds)
-            if spec.level != "packet":
-                term = watches.some_packet(term, spec.text)
-        terms.append(term)
+        with _errors_of(spec):
+            term = read_filter(spec.text, names, worlds, spec.folder)
+            whole.append(term)
+            if not is_direct(term, spec.level, names, worlds):
+                refuse_unknowable(term, spec.level, spec.text, names, worlds)
+                if spec.level != "packet":
+                    term = watches.some_packet(term, spec.text)
+            terms.append(term)
     direct = frozenset(n for n, spec in enumerate(specs) if is_direct(terms[n], spec.level, names, worlds))
     owners, terms, tests = _slots(specs, terms, direct, names, worlds)
     for n in range(len(terms)):
-        watches.add(n, terms[n], specs[owners[n]].text, owners, terms)
+        with _errors_of(specs[owners[n]]):
+            watches.add(n, terms[n], specs[owners[n]].text, owners, terms)
     followed = [n for n in range(len(terms)) if n not in direct]
     firing = set(followed) - watches.helpers
     asks = {n: any(is_undecided(leaf, worlds) for leaf in leaves(terms[n])) for n in followed}
@@ -275,6 +281,17 @@ def compile_filters(
     )  # fmt: skip
 
 
+@contextmanager
+def _errors_of(spec: FilterSpec) -> Iterator[None]:
+    """Say of an error whose filter it is in."""
+    try:
+        yield
+    except FilterError as fault:
+        if spec.where:
+            fault.args = (f"{spec.where}:\n{fault}",)
+        raise
+
+
 def _slots(
     specs: Sequence[FilterSpec], terms: list[Term], direct: frozenset[int], names: Names, worlds: Worlds
 ) -> tuple[list[int], list[Term], dict[int, Term]]:
@@ -284,7 +301,8 @@ def _slots(
     for n, spec in enumerate(specs):
         of_packets = spec.level == "packet"
         if (of_packets and n not in direct) or any(is_at_end(leaf, names) for leaf in leaves(terms[n])):
-            parts = parts_of(terms[n], spec.text, names, worlds, packets=of_packets)
+            with _errors_of(spec):
+                parts = parts_of(terms[n], spec.text, names, worlds, packets=of_packets)
             for k, (connection, packet) in enumerate(parts):
                 slot = len(owners) if k else n
                 if k:

@@ -358,7 +358,7 @@ class Conditions:
         negated = len(others) < len(ranges) or (len(others) == 1 and others[0][0] == others[0][1])
         chosen = others if negated else ranges
         compare = _wide_interval if declared.kind == "ipv6" else _interval
-        parts = [compare(value, low, high, largest) for low, high in chosen]
+        parts = [compare(value, low, high, largest) for low, high in chosen[: MOST_INLINE + 1]]
         if len(chosen) > MOST_INLINE or "" in parts:
             match = "retina_jit.filters.match"
             if declared.kind == "ipv6":

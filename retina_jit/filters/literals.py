@@ -41,12 +41,34 @@ class Literals:
         self.text = text
         self.folder = Path(folder)
         """Where the path of a file of values begins, unless it begins at the root."""
+        self._known: dict[tuple[str, int], tuple[Value, tuple[Interval, ...]]] = {}
 
     def fail(self, reason: str, span: Span) -> FilterError:
         """Return the error that points at a span."""
         return FilterError(reason, self.text, span.start, span.end)
 
     # ------------------------------------------------------------------------------------------------------ numbers
+
+    def ranges(self, field: Field, value: Value) -> tuple[Interval, ...]:
+        """Return what a value, a set or a file means, sorted and disjoint."""
+        # Both sides of a pair (`ipv4.addr`) take the same: a file may hold 100,000.
+        key = (field.kind, id(value)) if field.kind in ("ipv4", "ipv6", "mac") else None
+        if key is not None and key in self._known:
+            return self._known[key][1]
+        found = []
+        for item in self.members(field, value):
+            try:
+                found.append(self.interval(field, item))
+            except FilterError as fault:
+                raise self.fail(self.source(value, item) + fault.reason, item.span) from None
+        made = union(found)
+        if key is not None:
+            self._known[key] = value, made
+        return made
+
+    def source(self, value: Value, item: Value) -> str:
+        """Return the beginning of an error about an item: where it stands, if that is not the filter."""
+        return f"{value.path}, {getattr(item, 'text', '')!r}: " if isinstance(value, FileOf) else ""
 
     def interval(self, field: Field, value: Value) -> Interval:
         """Return what a single value means as a range, both ends included."""
@@ -231,6 +253,7 @@ def union(intervals: list[Interval]) -> tuple[Interval, ...]:
     return tuple(merged)
 
 
+@lru_cache(maxsize=8)  # stages ask for the same large set
 def complement(intervals: tuple[Interval, ...], largest: int) -> tuple[Interval, ...]:
     """Return what the intervals leave of 0..`largest`."""
     found, begin = [], 0

@@ -234,7 +234,7 @@ class _Resolver:
         for item in self.literals.members(self.names.protocols["ipv4"].fields["src_addr"], tree.value):
             kind = family(item.text) if isinstance(item, Word) else ""
             if not kind:
-                raise self.fail("this is no IP address", item.span)
+                raise self.fail(f"{self.literals.source(tree.value, item)}this is no IP address", item.span)
             sort[kind].append(item)
         found = []
         for kind, items in sort.items():
@@ -317,7 +317,7 @@ class _Resolver:
             )
 
     def number_test(self, field: Field, name: str, value: Value, at: Span, span: Span) -> Term:
-        ranges = union([self.literals.interval(field, item) for item in self.literals.members(field, value)])
+        ranges = self.literals.ranges(field, value)
         largest = top(field)
         point = ranges[0][0]
         if name == ">=":

@@ -151,6 +151,12 @@ class Test:
     key: bytes = b""
     called: bool = attribute(default=False, compare=False)
 
+    def __hash__(self) -> int:
+        """Computed once: a set may hold 100,000 networks, and passes ask for it again and again."""
+        if "_hash" not in self.__dict__:
+            self.__dict__["_hash"] = hash((self.protocol, self.field, self.form, self.value, self.negated, self.key))
+        return int(self.__dict__["_hash"])
+
 
 @dataclass(frozen=True)
 class And:

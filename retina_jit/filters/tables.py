@@ -5,6 +5,7 @@ So another word, another list of addresses or another pattern needs no compilati
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -73,11 +74,13 @@ class Tables:
         return [literals if a is None else a for a in self._arrays]
 
 
+@lru_cache(maxsize=8)  # stages ask for the same large set
 def range_table(ranges: tuple[Interval, ...]) -> np.ndarray[Any, Any]:
     """Return [count, lows…, highs…] for `match.in_ranges`."""
     return np.array([len(ranges), *(low for low, _ in ranges), *(high for _, high in ranges)], np.int64)
 
 
+@lru_cache(maxsize=8)
 def wide_range_table(ranges: tuple[Interval, ...]) -> np.ndarray[Any, Any]:
     """Return [count, (low, low, high, high)…] for `match.in_wide_ranges`: 128-bit numbers, their signs flipped."""
     words = [len(ranges)]

@@ -113,7 +113,22 @@ def mixed_capture(seed: int, count: int) -> bytes:
 
 
 def _run(content: bytes) -> dict[str, Any]:
+    from retina_jit.filters.predicates import ACCEPT, CONTINUE, predicate
     from support.running import collect, config, run_content, to
+
+    @predicate("tls")
+    def alike(sni: Any, server_version: Any) -> bool:
+        return sni.upper() == sni or sni.find(".") > server_version or sni.endswith("m")
+
+    @predicate
+    def steep(packet: Any, least: int = 100) -> bool:
+        return bool(packet.payload_len >= least and packet.tcp_flags != 0)
+
+    @predicate
+    class thrice:  # noqa: N801
+        def update(state: Any, packet: Any) -> int:  # noqa: N805
+            state.spare += 1
+            return ACCEPT if state.spare >= 3 else CONTINUE
 
     def touch(view: Any) -> None:
         view.to_dict()
@@ -124,6 +139,9 @@ def _run(content: bytes) -> dict[str, Any]:
         to("ZcFrame", "", touch),
         to("Payload", "tcp or udp", touch),
         collect("FiveTuple", "tls.sni ~ 'a' or tls.version > 0x0300")[0],
+        to("ConnRecord", "thrice and steep", touch),
+        to("TlsHandshake", "alike or thrice", touch),
+        to("ZcFrame", "alike and steep(10)", touch),
     ]
     settings = config(midstream=True, max_out_of_order=5, memory=8, tcp_inactivity_timeout=1000, max_connections=1000, decap=("all",))
     result = run_content(subscriptions, content, settings)

@@ -8,7 +8,8 @@ import pytest
 
 from retina_jit.datatypes import ConnRecord, FiveTuple, TlsHandshake
 from retina_jit.datatypes.sessions import list_of
-from retina_jit.errors import SubscriptionError
+from retina_jit.errors import FilterError, SubscriptionError
+from retina_jit.program import Program
 from retina_jit.subscription import (
     Every,
     Subscription,
@@ -110,3 +111,19 @@ def test_a_function_knows_its_subscriptions() -> None:
     assert subscriptions_of(subscriptions_of(seen)[0]) == [subscriptions_of(seen)[0]]
     with pytest.raises(SubscriptionError, match=r"print is not subscribed to anything; decorate it with @subscribe\(filter\)"):
         subscriptions_of(print)
+
+
+def test_an_error_in_a_filter_names_the_entry(tmp_path):
+    for text in ("tcp and udp", "tcp.prot = 80", "conn.packets > 3", "icmp"):
+        of_packets = {"datatypes": "'ZcFrame'"} if text.startswith("conn") else {}
+        made = load(tmp_path, entry() + entry(filter=f"'{text}'", callback="'several'", **of_packets))
+        with pytest.raises(FilterError) as caught:
+            Program(made)
+        assert str(caught.value).startswith(f"{tmp_path / 'spec.toml'}: subscription 2:\n{text}\n")
+        for one in made:
+            one.where = ""
+        with pytest.raises(FilterError, match=rf"^subscription 'several':\n{text}\n"):
+            Program(made)
+        made[0].filter = text
+        with pytest.raises(FilterError, match=rf"^{text}\n"):
+            Program(made)

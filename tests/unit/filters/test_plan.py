@@ -88,6 +88,16 @@ def test_a_set_in_a_file(tmp_path):
     file.write_text("10.0.0.0/8\n2001:db8::/32\n")
     both = compile_filters([FilterSpec(f"ip.src in @'{file}'", "packet")])
     assert {t.protocol for t in both.terms[0].terms} == {"ipv4", "ipv6"}
+    for text, fault in (
+        ("ipv4.src_addr", "'2001:db8::/32': ipv4.src_addr is an IPv4 address; this value belongs to ipv6.src_addr"),
+        ("tcp.port", "'10.0.0.0/8': tcp.src_port takes a number"),
+    ):
+        with pytest.raises(FilterError) as caught:
+            compile_filters([FilterSpec(f"{text} in @{file}", "packet")])
+        assert caught.value.reason.startswith(f"{file}, {fault}")
+    file.write_text("10.0.0.1\nlocalhost\n")
+    with pytest.raises(FilterError, match="'localhost': this is no IP address"):
+        compile_filters([FilterSpec(f"ip.src in @{file}", "packet")])
     file.write_text("# nothing\n")
     with pytest.raises(FilterError, match="holds no value"):
         compile_filters([FilterSpec(f"tls.sni in @{file}", "session")])
@@ -110,7 +120,7 @@ def test_a_hundred_thousand_networks(tmp_path):
     (tmp_path / "nets.txt").write_text("\n".join(lines))
     begin = time.thread_time()
     plan = compile_filters([FilterSpec("ip.src in @nets.txt", "packet", str(tmp_path))])
-    assert time.thread_time() - begin < 4
+    assert time.thread_time() - begin < 3
     assert plan.stages["packet"].source.count("\n") < 60
     four = next(t for t in plan.terms[0].terms if t.protocol == "ipv4")
     wanted = sorted((int(n.network_address), int(n.broadcast_address)) for n in (ip_network(x, strict=False) for x in lines[:2000]))
