@@ -58,6 +58,8 @@ def _execute(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(loader)
     sys.modules[name] = module
     # As for `python app.py`: modules beside it can be imported.
-    sys.path.insert(0, str(path.resolve().parent))
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     loader.loader.exec_module(module)
     return module

@@ -146,6 +146,8 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     sample : float
         Share of the connections that are taken, 0 to 1 (`--sample`): whole ones, both directions, the same in every run. The frames
         of others are counted as `not_sampled`.
+    user : str, optional
+        Whom to become once the first source is open (`--user`); needs root. Later captures must be readable for that user.
     filter : str, optional
         In Retina's files and without effect, there and here.
     """
@@ -158,6 +160,7 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     nb_memory_channels: int = 1
     suppress_dpdk_output: bool = True
     filter: str | None = None
+    user: str | None = None
     mempool: MempoolConfig = MempoolConfig()
     offline: OfflineConfig | None = None
     online: OnlineConfig | None = None

@@ -274,6 +274,8 @@ class Program:
     def _lay_out_own(self) -> None:
         """Number the data types of the user's own: one per type, but for streams that clear theirs."""
         numbers: dict[Any, int] = {}
+        # What tells each of them from the others, also in another program: what it is, the slot that it is for alone, ...
+        self.own_numbers: dict[tuple[Any, ...], int] = {}
         self._own_entries: list[jit.Entry] = []
         self.own, self.own_size = np.zeros(MOST_OWN, OWN), 0
         for n, s in enumerate(self.subscriptions):
@@ -285,6 +287,8 @@ class Program:
                             raise SubscriptionError(f"more than {MOST_OWN} data types of your own in one program")
                         numbers[key] = len(numbers)
                         self._lay_out_one(self.own[numbers[key]], t)
+                        slot = n if isinstance(key, tuple) else None
+                        self.own_numbers["type", slot, t.__name__, str(t.RECORD.descr)] = numbers[key]
                     self.records[n][f"kept{k}"] = numbers[key]
                     self.records[n]["owns"] |= 1 << numbers[key]
         for k, (slot, call) in enumerate(self.plan.watchers.items(), len(numbers)):
@@ -294,6 +298,7 @@ class Program:
             self._own_entries += made.values()
             assert call.predicate.state is not None
             self._place(self.own[k], call.predicate.state.itemsize)
+            self.own_numbers["predicate", slot, call.predicate.name, str(call.predicate.state.descr)] = k
             for name, entry in made.items():
                 self.own[k][name] = entry.address
             self.records[slot]["watch"] = k + 1

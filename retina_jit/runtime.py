@@ -10,20 +10,21 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retina_jit import jit, stats
+from retina_jit import jit, privileges, stats
 from retina_jit.config import RuntimeConfig, to_toml
 from retina_jit.config_network import MonitorConfig
 from retina_jit.delivery.dispatch import Dispatcher
 from retina_jit.delivery.sinks import Sinks
-from retina_jit.errors import CallbackError, SourceError
+from retina_jit.errors import CallbackError, SourceError, SubscriptionError
+from retina_jit.exchange import Exchange, go_over
 from retina_jit.ingest.readahead import Readers
 from retina_jit.ingest.source import PORT, Source, open_sources
-from retina_jit.monitor.reading import Ports, Reading, read
+from retina_jit.monitor.reading import Ports, Reading, failures, read
 from retina_jit.parsers.user import load_protocol
 from retina_jit.program import Program
 from retina_jit.sinks.paths import Paths
@@ -127,6 +128,7 @@ class Runtime:
         self.config = (config or RuntimeConfig()).check()
         for file in self.config.protocols:
             load_protocol(file)
+        self._user = privileges.account(self.config.user) if self.config.user else None
         paths = tuple(sources)
         count = self.config.workers
         if count > 1 and "-" in paths:
@@ -149,6 +151,9 @@ class Runtime:
                 self._receiver.close()
             raise
         self.dispatchers = self._dispatchers()
+        self._former: list[Dispatcher] = []
+        self._next: tuple[Exchange, threading.Event] | None = None
+        self._over = threading.Event()
         self._tick = tick
         self._stop_asked = False
         self._ports: Ports = {}
@@ -162,10 +167,58 @@ class Runtime:
         types = resolved(self._paths.types(s.sink, s.types), s.where or s.name)
         return replace(s, types=types, sink=self._paths.get(s.sink, s.rotate))
 
-    def _dispatchers(self) -> list[Dispatcher]:
+    def _dispatchers(self, former: Sequence[tuple[Dispatcher, Mapping[int, int]]] = ()) -> list[Dispatcher]:
         p = self.program
         sinks = Sinks(p.subscriptions, p.offsets)
-        return [Dispatcher(w.words, p.subscriptions, p.offsets, self.config.delivery.on_error, sinks) for w in self.workers]
+        on_error = self.config.delivery.on_error
+        before: Sequence[tuple[Dispatcher, Mapping[int, int]] | None] = former or [None] * len(self.workers)
+        return [Dispatcher(w.words, p.subscriptions, p.offsets, on_error, sinks, f) for w, f in zip(self.workers, before, strict=True)]
+
+    def go_over(self, subscriptions: Sequence[Subscription]) -> str:
+        """Let a run that goes on have other subscriptions; its connections live on (see `retina_jit.exchange`).
+
+        Compiles in the calling thread, which must not be that of `run`, and waits until it is done.
+
+        Returns
+        -------
+        str
+            How many subscriptions go on, are new, are gone; empty if the run has ended before.
+
+        Raises
+        ------
+        RetinaJitError
+            Anything wrong with filters, data types, callbacks. The run goes on as it was.
+        """
+        if any(s.sink is not None for s in [*self.program.subscriptions, *subscriptions]):
+            raise SubscriptionError("subscriptions that write files keep them for the whole run: start it anew to change the program")
+        exchange = Exchange(self.program, Program(subscriptions, None, self.config.tunnels(), self.config.sample < 1))
+        done = threading.Event()
+        self._next = exchange, done
+        while not done.wait(0.05):
+            if self._over.is_set():
+                return ""
+        return exchange.summary()
+
+    def _exchange(self, exchange: Exchange, done: threading.Event) -> None:
+        """Go over to the other program, if by now all workers stand still."""
+        for w in self.workers:
+            w.pause()
+        with contextlib.ExitStack() as held:
+            for w in self.workers:
+                held.enter_context(w.exchanging)
+            if not all(w.paused.is_set() or w.finished.is_set() for w in self.workers):
+                return
+            for w in self.workers:
+                go_over(w, exchange)
+            self._former += self.dispatchers
+            self.program, deadline = exchange.new, self.dispatchers[0].deadline
+            self.dispatchers = self._dispatchers([(d, exchange.subscriptions) for d in self.dispatchers])
+            for d in self.dispatchers:
+                d.deadline = deadline
+        for w in self.workers:
+            w.resume()
+        self._next = None
+        done.set()
 
     def _open(self, paths: tuple[str | os.PathLike[str], ...], count: int) -> tuple[list[Iterator[Source]], Receiver | None]:
         """Return each worker's sources; ports are opened at once."""
@@ -192,7 +245,7 @@ class Runtime:
 
     def _end(self) -> None:
         if any(w.source is not None and w.source.is_live for w in self.workers):
-            for dispatcher in self.dispatchers:
+            for dispatcher in self._former + self.dispatchers:
                 dispatcher.deadline = time.perf_counter() + GRACE
         self._control(STOP)
 
@@ -211,7 +264,7 @@ class Runtime:
 
     def reading(self) -> Reading:
         """Return all that a monitor shows, as it is now; from any thread."""
-        return read(self.workers, self.dispatchers, [s.name for s in self.program.subscriptions], self._ports)
+        return read(self.workers, self._former + self.dispatchers, self._ports)
 
     @contextlib.contextmanager
     def _monitored(self) -> Iterator[None]:
@@ -234,12 +287,14 @@ class Runtime:
             worker.start(sources)
         try:
             with self._interruptible():
+                self._give_up_rights()
                 self._deliver()
         except BaseException:
             # Whatever it is (a callback's error, sys.exit in it): the worker must not wait for us.
             self._control(ABANDON)
             raise
         finally:
+            self._over.set()
             for worker in self.workers:
                 worker.join()
             if self._receiver is not None:
@@ -254,6 +309,16 @@ class Runtime:
                 s.result = s.merge([state[0] for state in s.workers]) if s.merge else s.workers[0][0]
         return self._result(time.perf_counter() - begun)
 
+    def _give_up_rights(self) -> None:
+        """Become the user that the configuration names, now that sources are open."""
+        if self._user is None:
+            return
+        for worker in self.workers:
+            worker.opened.wait()
+        if self.monitor is not None and self.monitor.log is not None:
+            os.chown(self.monitor.log.folder, self._user.pw_uid, self._user.pw_gid)
+        privileges.become(self._user)
+
     def _deliver(self) -> None:
         """Drain until the workers are done and their rings empty, or nothing more is wanted."""
         next_tick, nap = 0.0, SHORTEST_NAP
@@ -265,6 +330,8 @@ class Runtime:
                 until = math.inf
             working = next((w for w in self.workers if not w.finished.is_set()), None)
             delivered = sum([d.drain() for d in self.dispatchers])
+            if self._next is not None and not self._stop_asked:
+                self._exchange(*self._next)
             if working is None:
                 if delivered == 0:
                     return
@@ -311,12 +378,11 @@ class Runtime:
     def stats(self) -> dict[str, int]:
         """Return the counters as they are now."""
         merged = stats.merge([w.snapshot() for w in self.workers])
-        merged["events_lost"] += sum(d.given_up for d in self.dispatchers)
+        merged["events_lost"] += sum(d.given_up for d in self._former + self.dispatchers)
         return merged
 
     def _result(self, seconds: float) -> Result:
-        fails = (sum(counts) for counts in zip(*(d.failed for d in self.dispatchers), strict=True))
-        failed = {s.name: n for s, n in zip(self.program.subscriptions, fails, strict=True) if n}
+        failed = {name: n for name, n in failures(self._former + self.dispatchers).items() if n}
         extra = {
             "live_peak": sum(int(w.table["peak"]) for w in self.workers),
             "arena_peak": sum(int(w.arena["peak"]) for w in self.workers),

@@ -25,13 +25,13 @@ from retina_jit.pipeline.layout import MAIL, MOST_GROUPS, MOST_MAIL, MOST_ROWS, 
 from retina_jit.program import FIREWALLS, FRAMES_LOOP, Program
 from retina_jit.state.arena import ARENA
 from retina_jit.state.fragments import DATAGRAM, FRAGMENTS
-from retina_jit.state.layout import INPUT, PACKET
+from retina_jit.state.layout import CONNECTION, INPUT, PACKET
 from retina_jit.state.parts import PART_LINK, write_offsets
 from retina_jit.state.table import TABLE, set_up
 from retina_jit.state.timers import BLOCK, PER_BLOCK, SLOTS, TIMERS
 from retina_jit.status import Status
 
-RUN, STOP, ABANDON = range(3)
+PAUSE, RUN, STOP, ABANDON = range(-1, 3)
 MS = 1_000_000
 FIRST_SLOTS = 1 << 16
 FIRST_GROUP = 1
@@ -75,13 +75,22 @@ class Worker:
         self._dropped_before = 0
         self.problems: list[str] = []
         self.error: BaseException | None = None
+        self.opened = threading.Event()
         self.finished = threading.Event()
+        self.paused = threading.Event()
+        self.exchanging = threading.Lock()
+        self._go_on = threading.Event()
         self._thread: threading.Thread | None = None
         w = self.words
         w["control"], w["id"], w["stats"] = self._control.ctypes.data, number, self.counters.ctypes.data
         w["sample"] = round(config.sample * (1 << 32)) if config.sample < 1 else 0
         w["seed"] = secrets.randbits(63) if seed is None else seed
         self._workers = workers
+        self._crypto: Crypto | None = None
+        self._programs = [program]
+        self.homes: list[Region] = []
+        self.loop = program.loop
+        self._lay_out_scratch()
         self._lay_out_program()
         self._lay_out_state()
         self._lay_out_ring()
@@ -92,32 +101,41 @@ class Worker:
         self._regions.append(region)
         return region
 
+    def _reserve_for_program(self, size: int) -> Region:
+        region = Region(size)
+        self.homes.append(region)
+        return region
+
+    def _lay_out_scratch(self) -> None:
+        w = self.words
+        w["rows"] = self._reserve(MOST_ROWS * PACKET.itemsize).address
+        w["spread"] = self._reserve(MOST_ROWS * PACKET.itemsize).address
+        w["survivors"] = self._reserve(8 * MOST_ROWS).address
+        w["oriented"] = self._reserve(PACKET.itemsize).address
+        w["input"] = self._reserve(INPUT.itemsize).address
+        w["context"] = self._reserve(CONTEXT.itemsize).address
+        w["mail"] = self._reserve(MAIL.itemsize * MOST_MAIL).address
+
     def _lay_out_program(self) -> None:
         w, p = self.words, self.program
         count = len(p.plan.owners)
         words = p.plan.words
-        w["rows"] = self._reserve(MOST_ROWS * PACKET.itemsize).address
-        w["spread"] = self._reserve(MOST_ROWS * PACKET.itemsize).address
-        w["survivors"] = self._reserve(8 * MOST_ROWS).address
-        w["matches"] = self._reserve(8 * MOST_ROWS * count).address
-        w["oriented"] = self._reserve(PACKET.itemsize).address
-        given = self._reserve(INPUT.itemsize)
-        w["input"] = given.address
-        if p.needs_crypto:
+        reserve = self._reserve_for_program
+        w["matches"] = reserve(8 * MOST_ROWS * count).address
+        if p.needs_crypto and self._crypto is None:
             self._crypto = Crypto()
+            given = next(r for r in self._regions if r.address == int(w["input"]))
             given.array(INPUT, 1)["crypto"] = self._crypto.address
-        w["context"] = self._reserve(CONTEXT.itemsize).address
-        w["sets"] = self._reserve(24 * words + 8 * ROOM).address
-        w["mine"] = self._reserve(16 * words).address
-        w["getting"], w["got"] = self._reserve(8 * words).address, self._reserve(8 * words).address
-        w["mail"] = self._reserve(MAIL.itemsize * MOST_MAIL).address
+        w["sets"] = reserve(24 * words + 8 * ROOM).address
+        w["mine"] = reserve(16 * words).address
+        w["getting"], w["got"] = reserve(8 * words).address, reserve(8 * words).address
         w["tables"] = p.tables.ctypes.data
         for name, unit in FIREWALLS.items():
             w[name] = jit.address(unit)
         for name, address in p.stages.items():
             w[f"{name}_stage"] = address
         # The worker's own copy: compiled callbacks have a state per worker.
-        own = self._reserve(p.records.nbytes).array(p.records.dtype, count)
+        own = reserve(p.records.nbytes).array(p.records.dtype, count)
         own[:] = p.records
         self.states: list[np.ndarray[Any, Any] | None] = []
         for n, s in enumerate(p.subscriptions):
@@ -133,8 +151,8 @@ class Worker:
         w["tcp_services"], w["udp_services"] = p.transport_services("tcp"), p.transport_services("udp")
         w["port_services"], w["port_rules"], w["port_rule_count"] = p.port_services, p.port_rules.ctypes.data, p.port_rule_count
         w["group_size"] = GROUP_HEAD + 16 * words
-        groups = self._reserve(int(w["group_size"]) * MOST_GROUPS)
-        w["groups"], w["group_index"] = groups.address, self._reserve(4 * 2 * MOST_GROUPS).address
+        groups = reserve(int(w["group_size"]) * MOST_GROUPS)
+        w["groups"], w["group_index"] = groups.address, reserve(4 * 2 * MOST_GROUPS).address
         # Group 0 is nobody; group 1, outside the index, is where every connection starts.
         w["group_count"], w["first_group"] = FIRST_GROUP + 1, FIRST_GROUP
         alive = groups.array(np.uint64, words, FIRST_GROUP * int(w["group_size"]) + GROUP_HEAD)
@@ -149,7 +167,8 @@ class Worker:
         table = table_region.array(TABLE, 1)[0]
         slots = max(FIRST_SLOTS, _power_of_two(2 * most))
         row = set_up(table, self._reserve(16 * slots).advise_huge().address, FIRST_SLOTS, slots, write_offsets(w, self.program.parts))
-        table["pool"], table["most"] = self._reserve(row * most).advise_huge().address, most
+        self._pool = Region(row * most).advise_huge()
+        table["pool"], table["most"] = self._pool.address, most
         w["parts"], w["most_listed"] = self.program.parts, c.packet_list_bytes
         w["link"] = self._reserve(PART_LINK.itemsize).address
         self.table = table
@@ -179,14 +198,19 @@ class Worker:
         w["midstream"], w["most_held"] = self.config.midstream, c.max_out_of_order
         w["most_sessions"] = c.max_sessions
         w["most_waiting"], w["most_waiting_bytes"] = c.max_waiting_packets, c.max_waiting_bytes
-        if self.program.own_size:
-            w["own_area"] = self._reserve(self.program.own_size * most).address
-        if self.program.notes:
-            w["notes"] = self._reserve(NOTE.itemsize * most).address
+        self._lay_out_beside()
         w["probe_datagrams"], w["probe_bytes"] = c.probe_datagrams, c.probe_bytes
 
+    def _lay_out_beside(self) -> None:
+        """What lies beside connections, where the program needs it."""
+        w, most = self.words, self.config.conntrack.max_connections
+        if self.program.own_size:
+            w["own_area"] = self._reserve_for_program(self.program.own_size * most).address
+        if self.program.notes and not w["notes"]:
+            w["notes"] = self._reserve(NOTE.itemsize * most).address
+
     def _lay_out_fragments(self) -> None:
-        w, c, p = self.words, self.config.conntrack, self.program
+        w, c = self.words, self.config.conntrack
         region = self._reserve(FRAGMENTS.itemsize)
         fragments = region.array(FRAGMENTS, 1)[0]
         most = _power_of_two(c.max_datagrams)
@@ -194,8 +218,12 @@ class Worker:
         fragments["records"] = most + MOST_ROWS
         fragments["pool"] = self._reserve(DATAGRAM.itemsize * (most + MOST_ROWS)).address
         fragments["heads"], fragments["seed"] = self._reserve(8 * most).address, w["seed"]
-        # Packet subscriptions want frames as they are; only connections need whole datagrams.
-        w["fragments"], w["defrag"] = region.address, c.max_datagrams > 0 and len(p.plan.direct) < len(p.subscriptions)
+        w["fragments"], w["defrag"] = region.address, self._needs_datagrams()
+
+    def _needs_datagrams(self) -> bool:
+        """Packet subscriptions want frames as they are; only connections need whole datagrams."""
+        p = self.program
+        return self.config.conntrack.max_datagrams > 0 and len(p.plan.direct) < len(p.subscriptions)
 
     def _lay_out_ring(self) -> None:
         w = self.words
@@ -208,7 +236,7 @@ class Worker:
         w, table, arena = self.words, self.table, self.arena
         bytes_of = int(arena["top"])
         ranges = [Growing(int(w["ring"]), int(w["ring_size"]), lambda: int(w["head"]))]
-        if self.program.loop != FRAMES_LOOP:
+        if self.loop != FRAMES_LOOP:
             ranges.append(Growing(int(table["pool"]), int(table["stride"] * table["most"]), lambda: int(table["unused"] * table["stride"])))
             ranges.append(Growing(bytes_of, int(arena["end"]) - bytes_of, lambda: int(arena["top"]) - bytes_of))
         return ranges
@@ -217,8 +245,13 @@ class Worker:
 
     def start(self, sources: Iterable[Source]) -> None:
         """Begin to process sources, one after the other, in a new thread."""
+        self._load()
         self._thread = threading.Thread(target=self._main, args=(sources,), name=f"retina-jit worker {int(self.words['id'])}", daemon=True)
         self._thread.start()
+
+    def _load(self) -> None:
+        """Load the endless kernel; later this process may not have the right to."""
+        self._run, self._finish = jit.function(f"{self.loop}:run"), jit.function(f"{self.loop}:finish")
 
     def snapshot(self) -> dict[str, int]:
         """Return the counters as they are now; from any thread."""
@@ -231,6 +264,52 @@ class Worker:
     def control(self, word: int) -> None:
         """STOP: finish this burst, end all connections, deliver. ABANDON: and deliver nothing more."""
         self._control[0] = max(int(self._control[0]), word)
+        self._go_on.set()
+
+    def pause(self) -> None:
+        """Ask the worker to stand still after this burst; `paused` is set when it does, for as long as `exchanging` is held."""
+        if self._control[0] == RUN:
+            self._go_on.clear()
+            self._control[0] = PAUSE
+
+    def resume(self) -> None:
+        """Let it go on."""
+        if self._control[0] == PAUSE:
+            self._control[0] = RUN
+        self._go_on.set()
+
+    def _stand_still(self) -> None:
+        self.paused.set()
+        while self._control[0] == PAUSE:
+            self._go_on.wait()
+        with self.exchanging:
+            self.paused.clear()
+
+    def take_program(self, program: Program) -> None:
+        """Lay out another program's words; the connections are the caller's (`retina_jit.exchange`). The worker stands still."""
+        self.program = program
+        self._programs.append(program)  # what connections and events point to lives as long as the worker
+        self.homes = []
+        self._lay_out_program()
+        self._lay_out_beside()
+        self.words["defrag"] = self._needs_datagrams()
+        if self.loop == FRAMES_LOOP:
+            self.loop = program.loop  # the other loop runs any program, and there may be connections
+            self._load()
+
+    def make_room_for_parts(self, parts: int) -> Region:
+        """Move to a pool of rows with these parts, which is empty. Returns the one before, to be kept until it is copied."""
+        w, table, before = self.words, self.table, self._pool
+        size = write_offsets(w, parts)
+        w["parts"] = parts
+        table["track"], table["stride"] = CONNECTION.itemsize, CONNECTION.itemsize + -(-size // 64) * 64
+        self._backing.end()
+        self._pool = Region(int(table["stride"] * table["most"])).advise_huge()
+        table["pool"] = self._pool.address
+        if not self.finished.is_set():
+            self._backing = Backing(self._growing())
+            self._backing.start()
+        return before
 
     def join(self) -> None:
         """Wait for the thread."""
@@ -239,26 +318,25 @@ class Worker:
 
     def _main(self, sources: Iterable[Source]) -> None:
         try:
-            run = jit.function(f"{self.program.loop}:run")
-            finish = jit.function(f"{self.program.loop}:finish")
             self._backing.start()
-            asked_to_stop.set(lambda: bool(self._control[0]))
+            asked_to_stop.set(lambda: self._control[0] >= STOP)
             # While the first bytes of a pipe were waited for; what came before it is ended as usual.
             with contextlib.suppress(ReadingStopped):
-                self._read(run, sources)
-            finish(self.address)
+                self._read(sources)
+            self._finish(self.address)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for us
             self.error = error
         finally:
             self._backing.end()
             self.finished.set()
+            self.opened.set()
 
-    def _read(self, run: jit.Entry, sources: Iterable[Source]) -> None:
+    def _read(self, sources: Iterable[Source]) -> None:
         # A generator closes its source in this thread, also when the run is stopped.
         with contextlib.closing(sources) if isinstance(sources, Generator) else contextlib.nullcontext():
-            self._read_each(run, sources)
+            self._read_each(sources)
 
-    def _read_each(self, run: jit.Entry, sources: Iterable[Source]) -> None:
+    def _read_each(self, sources: Iterable[Source]) -> None:
         for source in sources:
             self._dropped_before = int(self.counters[stats.INDEX["dropped"]])
             self.source = source
@@ -266,7 +344,8 @@ class Worker:
             self.words["source"] = source.address
             self.words["walk"] = jit.address(source.walk_unit)
             self.words["workers"] = source.give_to(int(self.words["id"]), self._workers)
-            status = self._process(run, source)
+            self.opened.set()
+            status = self._process(source)
             self.frames_done += source.frames
             self.counters[stats.INDEX["dropped"]] = self._dropped_before + source.dropped
             if status == Status.STOPPED:
@@ -281,9 +360,12 @@ class Worker:
         policy = self.config.delivery.when_full
         return policy == "wait" or (policy == "auto" and not source.is_live)
 
-    def _process(self, run: jit.Entry, source: Source) -> int:
+    def _process(self, source: Source) -> int:
         while True:
-            status = run(self.address)
+            status = self._run(self.address)
+            if status == Status.STOPPED and self._control[0] == PAUSE:
+                self._stand_still()
+                continue
             if status in (Status.NEED_INPUT, Status.SHRUNK) and source.refill(timeout=POLL):
                 self.idle_polls += 1
                 if source.is_live:

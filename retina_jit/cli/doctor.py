@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ctypes.util
 import importlib.metadata
+import importlib.util
+import json
+import os
 import platform
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +17,8 @@ import click
 
 from retina_jit.cli import doctor_live
 from retina_jit.cli.findings import FAIL, OK, WARN, Finding
+
+LEAST_LOCKED = 64 << 20
 
 
 def _python() -> Finding:
@@ -50,6 +56,43 @@ def _huge_pages() -> Finding:
     return OK, f"transparent huge pages: {mode.strip()}", ""
 
 
+FEATURES = {"avx2": "wider registers", "aes": "QUIC is opened faster", "constant_tsc": "explain measures stages"}
+"""What the kernels gain from, of the flags of x86-64 processors."""
+
+
+def _processor(root: Path = Path("/")) -> Finding:
+    """How many cores there are for this process, and what the kernels may use of them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        lines = (root / "proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return WARN, f"{cores} cores; their features are unknown on this system", ""
+    told = dict(reversed([(k.strip(), v.strip()) for k, _, v in (line.partition(":") for line in lines)]))
+    flags = told.get("flags", told.get("Features", "")).split()
+    text = f"{cores} cores, {told.get('model name', platform.machine())}"
+    lacking = [f"{flag} ({gain})" for flag, gain in FEATURES.items() if flag not in flags]
+    if "flags" in told and lacking:
+        return WARN, f"{text}, without {', '.join(lacking)}", "in a virtual machine: let it have the host's processor (qemu: -cpu host)"
+    return OK, text, ""
+
+
+def _extras() -> Finding:
+    """Which packages of the extras are there."""
+    known = {"arrow": "pyarrow", "pandas": "pandas", "polars": "polars", "x509": "cryptography", "plot": "matplotlib", "metrics": "prometheus_client"}
+    there = {extra: importlib.util.find_spec(module) is not None for extra, module in known.items()}
+    lacking = [extra for extra, found in there.items() if not found]
+    text = f"extras: {', '.join(extra for extra, found in there.items() if found) or 'none'}"
+    return OK, text + (f"; the others: pip install 'retina-jit[{','.join(lacking)}]'" if lacking else ""), ""
+
+
+def _locked_memory() -> Finding:
+    """Whether rings of interfaces and buffers of cards may be locked in memory."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if soft != resource.RLIM_INFINITY and soft < LEAST_LOCKED and os.geteuid() != 0:
+        return WARN, f"at most {soft >> 20} MiB may be locked in memory: too little for cards through vfio", "ulimit -l unlimited (in limits.conf: memlock)"
+    return OK, "memory may be locked: as much as cards through vfio need", ""
+
+
 def _library(name: str, what: str, fix: str) -> Callable[[], Finding]:
     def check() -> Finding:
         found = ctypes.util.find_library(name)
@@ -62,17 +105,22 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _python,
     _packages,
     _cache,
+    _processor,
     _huge_pages,
+    _locked_memory,
+    _extras,
     _library("crypto", "libcrypto", "apt install libssl3"),
     *doctor_live.CHECKS,
 )
 
 
-def check() -> int:
+def check(*, as_json: bool = False) -> int:
     """Print the findings. Returns 1 if one of them is FAIL."""
-    worst = 0
-    for finding in CHECKS:
-        state, text, fix = finding()
+    findings = [finding() for finding in CHECKS]
+    worst = int(any(state == FAIL for state, _, _ in findings))
+    if as_json:
+        click.echo(json.dumps([{"state": state, "finding": text, "fix": fix} for state, text, fix in findings], indent=1))
+        return worst
+    for state, text, fix in findings:
         click.echo(f"{state:4}  {text}" + (f"\n      fix: {fix}" if fix else ""))
-        worst |= state == FAIL
-    return int(worst)
+    return worst

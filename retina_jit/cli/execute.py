@@ -45,6 +45,7 @@ class Options:
     quiet: bool
     stats: str
     protocols: tuple[str, ...] = ()
+    user: str | None = None
     monitor: bool = False
     monitor_log: str | None = None
     status: str | None = None
@@ -60,6 +61,8 @@ class Options:
         if self.decap != "none":
             base = msgspec.structs.replace(base, decap=tuple(self.decap.split(",")))
         base = self._monitored(base)
+        if self.user:
+            base = msgspec.structs.replace(base, user=self.user)
         workers, sample = self.jobs or base.workers, base.sample if self.sample is None else self.sample
         return msgspec.structs.replace(base, protocols=base.protocols + self.protocols, workers=workers, sample=sample).check()
 
@@ -111,14 +114,22 @@ class Options:
             raise ConfigError(f"-j {self.jobs}: the cores of [[online.ports]] say how many workers there are")
 
 
-def run_app(app: str, spec: str | None, options: Options) -> int:
+def run_app(app: str, spec: str | None, options: Options, *, reloads: bool = False) -> int:
     """`retina-jit run`."""
     from retina_jit.app import load
 
     options.check()
     subscriptions, at_end = load(app, spec)
-    result = _run(subscriptions, options)
-    for s in subscriptions:
+    with _prepared(subscriptions, options) as runtime:
+        if reloads:
+            from retina_jit.reload import Reloader
+
+            with Reloader(runtime, app, spec, lambda text: click.echo(f"retina-jit: {text}", err=True)) as reloader:
+                result = runtime.run()
+            at_end = at_end if reloader.at_end is None else reloader.at_end
+        else:
+            result = runtime.run()
+    for s in runtime.program.subscriptions:
         if s.deliver == "jit" and s.state is not None:
             click.echo(f"{s.name}: {_shown(s.result)}")
     for function in at_end:
@@ -252,13 +263,20 @@ def demo() -> int:
         return _finish(result, options)
 
 
-def _run(subscriptions: list[Subscription], options: Options, flush: Callable[[], None] | None = None) -> Result:
+@contextlib.contextmanager
+def _prepared(subscriptions: list[Subscription], options: Options) -> Iterator[Runtime]:
+    """Compile, and show on the terminal what goes on."""
     with report.Progress(quiet=options.quiet) as progress:
         config = options.runtime_config()
         # One thing at a time moves on the terminal.
         tick = progress.reading if config.monitoring().display is None else None
         runtime = Runtime(subscriptions, options.sources(), config, progress=progress.compiling, tick=tick)
         runtime.on_monitor = None if options.quiet else _tell_addresses
+        yield runtime
+
+
+def _run(subscriptions: list[Subscription], options: Options, flush: Callable[[], None] | None = None) -> Result:
+    with _prepared(subscriptions, options) as runtime:
         try:
             return runtime.run()
         finally:

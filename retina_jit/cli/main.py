@@ -75,6 +75,7 @@ SOURCES = _options(
     click.option("-j", "jobs", type=click.IntRange(1, 64), metavar="N", help="Workers that share the packets of a capture."),
     click.option("--sample", type=float, metavar="SHARE", help="Take a share of the connections only, whole ones: 0.25 is a quarter."),
     click.option("-q", "--quiet", is_flag=True, help="No progress, no closing summary."),
+    click.option("--user", metavar="NAME", help="Become this user once the source is open (needs root)."),
     click.option("--monitor", is_flag=True, help="Show rates, drops, connections and memory each second."),
     click.option("--monitor-log", metavar="FOLDER", help="Write them to CSV and JSON files in a new folder in FOLDER."),
     click.option("--status", metavar="[IP:]PORT", help="Serve them as a page (with /stats.json, /metrics); IP is 127.0.0.1 by default."),
@@ -86,13 +87,14 @@ SOURCES = _options(
 @main.command(name="run")
 @click.argument("app")
 @click.option("--subscriptions", "spec", metavar="FILE", help="Subscriptions from a TOML file; callbacks from APP.")
+@click.option("--reload", "reloads", is_flag=True, help="Go over to what APP says when it changes; connections live on.")
 @SOURCES
 @click.pass_context
-def run_command(ctx: click.Context, app: str, spec: str | None, **options: Any) -> None:
+def run_command(ctx: click.Context, app: str, spec: str | None, reloads: bool, **options: Any) -> None:
     """Run the subscriptions of APP, a Python file."""
     from retina_jit.cli import execute
 
-    ctx.exit(execute.run_app(app, spec, execute.Options(**options)))
+    ctx.exit(execute.run_app(app, spec, execute.Options(**options), reloads=reloads))
 
 
 @main.command()
@@ -162,11 +164,12 @@ def config(ctx: click.Context, path: str | None) -> None:
 
 
 @main.command()
-def doctor() -> None:
+@click.option("--json", "as_json", is_flag=True, help="A list of objects: state, finding, fix.")
+def doctor(as_json: bool) -> None:
     """Say what this machine can do, and how to mend what it cannot."""
     from retina_jit.cli.doctor import check
 
-    sys.exit(check())
+    sys.exit(check(as_json=as_json))
 
 
 @main.command()

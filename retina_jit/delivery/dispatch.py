@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,8 @@ class Dispatcher:
         Raise at the first failing callback, or count and go on.
     sinks : Sinks
         Of the program: all workers' events end in the same.
+    former : (Dispatcher, dict), optional
+        Of the program before: delivers what lies in the ring now. And which of its subscriptions go on as which.
 
     Attributes
     ----------
@@ -103,7 +105,13 @@ class Dispatcher:
     """
 
     def __init__(
-        self, worker: Any, subscriptions: Sequence[Subscription], offsets: Sequence[Sequence[int]], on_error: str, sinks: Sinks
+        self,
+        worker: Any,
+        subscriptions: Sequence[Subscription],
+        offsets: Sequence[Sequence[int]],
+        on_error: str,
+        sinks: Sinks,
+        former: tuple[Dispatcher, Mapping[int, int]] | None = None,
     ) -> None:
         self._worker = worker
         self._ring = int(worker["ring"])
@@ -120,7 +128,8 @@ class Dispatcher:
         self._direct = self._sinks.only
         self._piece = BATCH_PIECE if self._batches else PIECE
         self._handlers = [None if s.deliver != "each" else _each(s, o) for s, o in zip(subscriptions, offsets, strict=True)]
-        self._streams = Streams(worker)
+        self._streams: Streams = Streams(worker) if former is None else Streams(worker, former[0]._streams, former[1])
+        self._former = (former[0], int(worker["head"])) if former is not None else None
         for n, s in enumerate(subscriptions):
             handler = self._handlers[n]
             if s.every is not None and handler is not None:
@@ -133,12 +142,17 @@ class Dispatcher:
         self._chunk = 1
         self.failed = [0] * len(subscriptions)
 
+    @property
+    def names(self) -> list[str]:
+        """Of the subscriptions."""
+        return [s.name for s in self._subscriptions]
+
     def filled(self) -> float:
         """Which share of the ring waits to be delivered."""
         return (int(self._worker["head"]) - int(self._worker["tail"])) / self._size
 
-    def drain(self) -> int:
-        """Deliver what is in the ring now. Returns how many events.
+    def drain(self, until: int | None = None) -> int:
+        """Deliver what is in the ring now, or what was written to it until then. Returns how many events.
 
         Raises
         ------
@@ -146,7 +160,14 @@ class Dispatcher:
             A callback raised and the policy is to stop; the cause is its exception.
         """
         worker = self._worker
-        head, tail = int(worker["head"]), int(worker["tail"])
+        if self._former is not None:
+            former, mark = self._former
+            count = former.drain(mark)
+            if int(worker["tail"]) >= mark:
+                self._former = None
+            if count:
+                return count
+        head, tail = int(worker["head"]) if until is None else until, int(worker["tail"])
         self._streams.settle(head, tail)
         if head == tail:
             return 0

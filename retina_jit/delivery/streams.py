@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from struct import Struct
 from typing import Any
 
@@ -25,16 +25,25 @@ class Streams:
     ----------
     worker : numpy record
         The WORKER record; `mail` and `mail_tail` are read, `mail_head` is written.
+    former : Streams, optional
+        Those of the program before, whose streams go on, and whose events are delivered still.
+    numbers : dict, optional
+        Number of a subscription in the program before -> now, of those that go on.
     """
 
-    def __init__(self, worker: Any) -> None:
+    def __init__(self, worker: Any, former: Streams | None = None, numbers: Mapping[int, int] | None = None) -> None:
         self._worker = worker
-        self._over: set[int] = set()
+        self._numbers: Mapping[int, int] = {}
+        self._next: Streams | None = None
+        self._over: set[int] = set() if former is None else former._over
         self._unsent: deque[tuple[int, int]] = deque()
-        self._sent: deque[tuple[int, int]] = deque()
+        self._sent: deque[tuple[int, int]] = deque() if former is None else former._sent
         """Position of the mail, stream."""
-        self._read: deque[tuple[int, int]] = deque()
+        self._read: deque[tuple[int, int]] = deque() if former is None else former._read
         """Head of the ring when the worker had read the mail, stream."""
+        if former is not None:
+            former._numbers, former._next = numbers or {}, self
+            self._unsent.extend((stream, former._numbers[n]) for stream, n in former._unsent if n in former._numbers)
 
     def asking(self, n: int, handler: Handler) -> Handler:
         """Return a handler that takes the callback's answer to heart."""
@@ -64,8 +73,15 @@ class Streams:
     def _end(self, n: int, stream: int) -> None:
         if stream not in self._over:
             self._over.add(stream)
-            self._unsent.append((stream, n))
-            self._send()
+            self._tell(n, stream)
+
+    def _tell(self, n: int, stream: int) -> None:
+        if self._next is not None:
+            if n in self._numbers:
+                self._next._tell(self._numbers[n], stream)
+            return
+        self._unsent.append((stream, n))
+        self._send()
 
     def _send(self) -> None:
         worker = self._worker
@@ -79,7 +95,7 @@ class Streams:
 
     def settle(self, head: int, tail: int) -> None:
         """Forget streams of which nothing can come any more. head, tail: of the ring."""
-        if not self._over:
+        if not self._over or self._next is not None:
             return
         self._send()
         read = int(self._worker["mail_tail"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import logging
 import mmap
 import os
 import socket
@@ -176,6 +177,7 @@ class InterfaceSource:
         self._asking = threading.Lock()
         self._before: dict[str, int] = {}
         self.problem = ""
+        self.outages = 0
         if not hasattr(socket, "AF_PACKET"):
             raise SourceError(f"{name}: capturing from an interface needs Linux; here pipe a capture in: tcpdump -i {name} -w - | retina-jit ... -r -")
         try:
@@ -253,7 +255,10 @@ class InterfaceSource:
         if fault in (errno.ENODEV, errno.ENXIO) or self.name not in (n for _, n in socket.if_nameindex()):
             self.problem = f"{self.name}: the interface is gone; {self.frames} frames before that were read"
             return False
-        return True  # ENETDOWN: it may come up again
+        if fault == errno.ENETDOWN:
+            self.outages += 1
+            logging.getLogger(__name__).warning("%s: the interface is down; waiting until it is up again", self.name)
+        return True
 
     @property
     def dropped(self) -> int:
@@ -279,6 +284,7 @@ class InterfaceSource:
             # The card's own has the check sequence in it, the kernel's has not.
             "rx_phy_bytes": found["bytes"] + 4 * found["packets"],
             "rx_phy_discard_packets": hardware,
+            "link_down": self.outages,
         }
         return {self.name: device}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,15 +89,24 @@ class Reading:
         }
 
 
-def read(workers: Sequence[Any], dispatchers: Sequence[Any], names: Sequence[str], ports: Ports) -> Reading:
+def failures(dispatchers: Sequence[Any]) -> dict[str, int]:
+    """Return how many calls of each subscription raised."""
+    found: Counter[str] = Counter()
+    for d in dispatchers:
+        found.update(dict.fromkeys(d.names, 0))
+        for name, n in zip(d.names, d.failed, strict=True):
+            found[name] += n
+    return dict(found)
+
+
+def read(workers: Sequence[Any], dispatchers: Sequence[Any], ports: Ports) -> Reading:
     """Read a run's words as they are now.
 
     Parameters
     ----------
     workers : sequence of Worker
     dispatchers : sequence of Dispatcher
-    names : sequence of str
-        Of the subscriptions.
+        Those of programs before, too.
     ports : dict
         The devices' counters of an earlier reading; is brought up to date. What a device that is gone has counted stays.
     """
@@ -112,7 +122,6 @@ def read(workers: Sequence[Any], dispatchers: Sequence[Any], names: Sequence[str
             if source.is_live:
                 ports.update({name: found for name, found in source.port_stats().items() if found})
     merged = stats.merge(each)
-    failed = [sum(counts) for counts in zip(*(d.failed for d in dispatchers), strict=True)]
     merged["events_lost"] += sum(d.given_up for d in dispatchers)
     gauges = {
         "connections": sum(w["connections_now"] for w in each),
@@ -122,7 +131,7 @@ def read(workers: Sequence[Any], dispatchers: Sequence[Any], names: Sequence[str
     }
     return Reading(
         time.monotonic(), time.time(), merged, each, dict(ports), gauges,
-        dict(zip(names, failed, strict=True)), sum(d.delivered for d in dispatchers), list(sources),
+        failures(dispatchers), sum(d.delivered for d in dispatchers), list(sources),
     )  # fmt: skip
 
 

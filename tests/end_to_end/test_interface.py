@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.namespaces import ALONE, needs_veth
 from support.running import runtime, to
 
 import retina_jit as rj
@@ -19,23 +19,7 @@ from retina_jit.errors import SourceError
 
 TESTS = Path(__file__).parents[1]
 SAMPLES = Path(rj.__file__).parent / "samples"
-ALONE = ["unshare", "--user", "--map-root-user", "--net"]
-
-
-def missing() -> str:
-    """Why no veth pair can be made here; empty if it can."""
-    if not sys.platform.startswith("linux"):
-        return "needs Linux"
-    for tool in ("unshare", "ip"):
-        if shutil.which(tool) is None:
-            return f"needs the command {tool} (util-linux, iproute2)"
-    made = subprocess.run([*ALONE, "ip", "link", "add", "rj0", "type", "veth", "peer", "name", "rj1"], capture_output=True, text=True, check=False)
-    return f"no veth pair in a user namespace: {made.stderr.strip()}" if made.returncode else ""
-
-
-REASON = missing()
 NET_AF_PACKET = sorted(Path("/usr/lib").glob("*/dpdk/pmds-*/librte_net_af_packet.so*"))
-needs_veth = pytest.mark.skipif(bool(REASON), reason=REASON or "-")
 
 
 def live(**job: Any) -> dict[str, Any]:

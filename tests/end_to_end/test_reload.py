@@ -1,0 +1,294 @@
+"""Going over to another program during a run: `Runtime.go_over`, `run --reload`."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.running import SAMPLES, check, runtime, to
+
+import retina_jit as rj
+from retina_jit.errors import FilterError, SubscriptionError
+from retina_jit.exchange import Exchange
+from retina_jit.program import Program
+from retina_jit.runtime import Result
+from retina_jit.subscription import Subscription, take_collected
+
+ROOT = Path(rj.__file__).parents[1]
+
+
+def until(holds: Callable[[], Any], seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := holds():
+            return found
+        time.sleep(0.002)
+    raise AssertionError("it has not come to hold")
+
+
+def cut(path: Path, every: int) -> list[bytes]:
+    """A capture in pieces of so many frames; the header is with the first one."""
+    content = path.read_bytes()
+    at, places = 24, [0]
+    order = "<" if content[0] in (0xD4, 0x4D) else ">"
+    while at < len(content):
+        at += 16 + struct.unpack_from(order + "I", content, at + 8)[0]
+        places.append(at)
+    chosen = [0, *places[every::every]]
+    if chosen[-1] != len(content):
+        chosen.append(len(content))
+    return [content[a:b] for a, b in zip(chosen, chosen[1:], strict=False)]  # noqa: RUF007
+
+
+class Fed:
+    """A run over a pipe that a test feeds."""
+
+    def __init__(self, tmp_path: Path, subscriptions: Sequence[Subscription]) -> None:
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        self.runtime = runtime(subscriptions, [fifo])
+        self._results: list[Result] = []
+        self._thread = threading.Thread(target=lambda: self._results.append(self.runtime.run()))
+        self._thread.start()
+        self._out = fifo.open("wb")
+        self.frames = 0
+
+    def feed(self, piece: bytes, frames: int) -> None:
+        self._out.write(piece)
+        self._out.flush()
+        self.frames += frames
+        until(lambda: self.runtime.stats()["frames"] == self.frames)
+
+    def go_over(self, program: Program) -> None:
+        """As `Runtime.go_over`, to a program that is compiled already."""
+        done = threading.Event()
+        self.runtime._next = Exchange(self.runtime.program, program), done
+        assert done.wait(60)
+
+    def finish(self) -> Result:
+        self._out.close()
+        self._thread.join(60)
+        return self._results[0]
+
+
+# --------------------------------------------------------------------- what goes on is as if nothing had happened
+
+
+class Seen:
+    """What callbacks were given, by subscription."""
+
+    def __init__(self) -> None:
+        self.events: Counter[str] = Counter()
+
+    def to(self, label: str, types: str, text: str) -> Subscription:
+        s = to(types, text, lambda *a: self.events.update([f"{label} {a!r}"]))
+        s.name = label
+        return s
+
+    def streaming(self, label: str) -> Subscription:
+        def callback(five: Any, packets: Any) -> bool | None:
+            self.events.update([f"{label} {five!r} {packets!r}"])
+            return False if packets.pkt_count >= 5 else None
+
+        take_collected()
+        rj.subscribe("tcp", "FiveTuple", "PktCount", every_packets=2)(callback)
+        (s,) = take_collected()
+        s.name = label
+        return s
+
+
+def going_on(seen: Seen) -> list[Subscription]:
+    return [
+        seen.to("records", "ConnRecord", ""),
+        seen.to("kept", "TlsHandshake,ConnRecord", "tls"),
+        seen.to("sessions", "SessionList,FiveTuple", ""),
+        seen.to("packets", "ZcFrame,FiveTuple", "tls or http"),
+        seen.to("lists", "BidirPktStream", "udp"),
+        seen.to("http", "HttpTransaction,FiveTuple", "http"),
+        seen.to("dns", "DnsTransaction,FiveTuple", "dns"),
+        seen.to("watched", "ConnRecord", "frame.len > 1000 and tls"),
+        seen.to("late", "InterArrivals,FiveTuple", "conn.packets > 4"),
+        seen.streaming("stream"),
+    ]
+
+
+@pytest.mark.parametrize(("sample", "every"), [("mixed.pcap", 7), ("tls.pcap", 23)])
+def test_what_goes_on_gets_the_same_however_often_the_program_changes(tmp_path, sample, every):
+    path = SAMPLES / sample
+    whole, seen = Seen(), Seen()
+    expected = runtime(going_on(whole), [path]).run()
+    noise = Seen()
+    one = Program([*going_on(seen), noise.to("gone", "TlsHandshake", "tls"), noise.to("gone too", "EthAddr,ConnHistory", "")])
+    others = [noise.to(f"new {n}", "PktCount", f"tcp.port = {n + 1}") for n in range(70)]
+    other = Program([*others, *reversed(going_on(seen))])
+    fed = Fed(tmp_path, one.subscriptions)
+    for n, piece in enumerate(cut(path, every)):
+        left = expected.counters["frames"] - fed.frames
+        fed.feed(piece, min(every, left))
+        fed.go_over(one if n % 2 else other)
+    result = fed.finish()
+    check(result)
+    assert seen.events == whole.events
+    assert all(any(e.startswith(f"{s.name} ") for e in whole.events) for s in going_on(whole) if sample != "tls.pcap" or s.name not in ("http", "dns", "lists"))
+    for name in ("connections", "sessions", "ended_closed", "ended_drained", "frames", "bytes"):
+        assert result.counters[name] == expected.counters[name], name
+
+
+STATE = np.dtype([("packets", "i8"), ("connections", "i8")])
+
+
+def counting(rounds: int) -> list[Subscription]:
+    """Compiled callbacks with a state, a data type and a predicate of the user's own; made anew, as by an app that is executed again."""
+    take_collected()
+
+    @rj.data_type
+    class Sums:
+        state = np.dtype([("bytes", "i8"), ("packets", "i8")])
+
+        def update(state: Any, packet: Any) -> None:  # noqa: N805
+            state.bytes += packet.length
+            state.packets += 1
+
+    @rj.predicate
+    class third_packet:  # noqa: N801 - as filters call it
+        state = np.dtype([("packets", "i8")])
+
+        def update(state: Any, packet: Any) -> int:  # noqa: N805
+            state.packets += 1
+            return rj.ACCEPT if state.packets == 3 else rj.CONTINUE
+
+    sums: list[tuple[int, int]] = []
+
+    @rj.subscribe("", "ZcFrame", deliver="jit", state=STATE)
+    def packets(frame: Any, state: Any) -> None:
+        state.packets += 1
+
+    @rj.subscribe("", "PktCount", deliver="jit", state=STATE)
+    def connections(count: Any, state: Any) -> None:
+        state.connections += 1
+
+    rj.subscribe("", "Sums")(lambda s: sums.append((s.bytes, s.packets)))
+    rj.subscribe("third_packet", "Sums")(lambda s: sums.append((-s.bytes, s.packets)))
+    made = take_collected()
+    made[2].workers = made[3].workers = [sums]  # type: ignore[list-item] - out of the way of other attributes
+    return made[::-1] if rounds % 2 else made
+
+
+def test_states_of_the_users_own_go_on(tmp_path):
+    path = SAMPLES / "mixed.pcap"
+
+    def told(subscriptions: Sequence[Subscription]) -> list[list[int]]:
+        by_name = {s.name: s for s in subscriptions}
+        return [[int(by_name[n].result[f]) for f in STATE.names or ()] for n in ("packets", "connections")]
+
+    first = counting(0)
+    sums = first[2].workers[0]
+    runtime(first, [path]).run()
+    expected, whole = told(first), Counter(sums)
+    assert expected[0][0] == 150 and expected[1][1] > 10 and any(b < 0 for b, _ in whole)
+    programs = [Program(counting(n)) for n in range(3)]
+    lists = [next(s for s in p.subscriptions if s.types[0].__name__ == "Sums").workers[0] for p in programs]
+    fed = Fed(tmp_path, programs[0].subscriptions)
+    for n, piece in enumerate(cut(path, 50)):
+        fed.feed(piece, 50)
+        if n < 2:
+            fed.go_over(programs[n + 1])
+    check(fed.finish())
+    assert told(programs[2].subscriptions) == expected
+    assert sum((Counter(s) for s in lists), Counter()) == whole
+
+
+def test_a_new_subscription_gets_what_comes_from_then_on(tmp_path):
+    pieces, early, late = cut(SAMPLES / "mixed.pcap", 75), Seen(), Seen()
+    fed = Fed(tmp_path, [early.to("frames", "ZcFrame", "")])
+    fed.feed(pieces[0], 75)
+    assert fed.runtime.go_over([late.to("frames", "ZcFrame", "frame.len > 100"), late.to("connections", "ConnRecord", "")]).startswith("0 of its")
+    fed.feed(pieces[1], 75)
+    result = fed.finish()
+    check(result)
+    assert early.events.total() == 75
+    assert 0 < sum(n for e, n in late.events.items() if e.startswith("frames")) < 75
+    assert sum(n for e, n in late.events.items() if e.startswith("connections")) == result.counters["connections"] > 0
+    assert fed.runtime.go_over([late.to("frames", "ZcFrame", "")]) == ""
+
+
+def test_what_cannot_be_compiled_changes_nothing(tmp_path):
+    pieces, seen = cut(SAMPLES / "mixed.pcap", 75), Seen()
+    fed = Fed(tmp_path, [seen.to("frames", "ZcFrame", "")])
+    fed.feed(pieces[0], 75)
+    with pytest.raises(FilterError):
+        fed.runtime.go_over([seen.to("frames", "ZcFrame", "nosuch.field = 1")])
+    with pytest.raises(SubscriptionError):
+        fed.runtime.go_over([])
+    fed.feed(pieces[1], 75)
+    check(fed.finish())
+    assert seen.events.total() == 150
+
+
+# ------------------------------------------------------------------------------------------------------ the command
+
+APP = """
+from retina_jit import ConnRecord, subscribe
+from retina_jit.app import at_end
+from beside import WORD
+
+@subscribe("")
+def records(conn: ConnRecord):
+    print(WORD, conn.five_tuple, conn.orig.nb_pkts + conn.resp.nb_pkts, flush=True)
+
+@at_end
+def over(result):
+    print("over", WORD, flush=True)
+"""
+
+
+def test_reload_on_the_command_line(tmp_path):
+    app, beside, fifo = tmp_path / "app.py", tmp_path / "beside.py", tmp_path / "fifo"
+    app.write_text(APP)
+    beside.write_text("WORD = 'first'\n")
+    os.mkfifo(fifo)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "retina_jit", "run", str(app), "-r", str(fifo), "--reload", "--status", "0"],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None and process.stdout is not None
+        told: list[str] = []
+        reader = threading.Thread(target=lambda: told.extend(iter(process.stderr.readline, "")))  # type: ignore[union-attr]
+        reader.start()
+        # For reading too: so it does not wait for a process that may have failed.
+        with os.fdopen(os.open(fifo, os.O_RDWR), "wb") as out:
+            pieces = cut(SAMPLES / "mixed.pcap", 75)
+            out.write(pieces[0])
+            out.flush()
+            until(lambda: any("status: http://" in line for line in told) or process.poll() is not None, 200)
+            beside.write_text("WORD = 'second'\n")
+            until(lambda: any("1 of its subscriptions go on, 0 are new, 0 are gone" in line for line in told))
+            app.write_text(APP.replace('("")', '("no such thing")'))
+            until(lambda: any("the program before goes on" in line for line in told))
+            app.write_text(APP + "1 / 0\n")
+            until(lambda: any("ZeroDivisionError" in line for line in told))
+            out.write(pieces[1])
+            out.flush()
+        output = process.stdout.read()
+        assert process.wait(60) == 0
+        reader.join()
+    lines = output.splitlines()
+    assert lines[-1] == "over second"
+    expected: list[Any] = []
+    result = runtime([to("ConnRecord", "", expected.append)], [SAMPLES / "mixed.pcap"]).run()
+    assert sorted(line.partition(" ")[2] for line in lines[:-1]) == sorted(f"{c.five_tuple} {c.orig.nb_pkts + c.resp.nb_pkts}" for c in expected)
+    assert result.counters["connections"] == len(lines) - 1
+    assert {line.split()[0] for line in lines} == {"second", "over"} or {line.split()[0] for line in lines} == {"first", "second", "over"}
+    caret = next(n for n, line in enumerate(told) if "the program before goes on" in line)
+    assert "no such thing" in "".join(told[caret : caret + 4])
