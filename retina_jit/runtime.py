@@ -41,6 +41,8 @@ that is about half full at most. Small deliveries cost the worker a core: 700 ba
 LITTLE, MUCH = 1 / 8, 1 / 2
 """Shares of the ring: with less it is worth while to wait for more, with more the nap was too long."""
 
+LONGEST_PAUSE = 0.5
+"""How long one worker stands still for another, before both go on and it is tried again [s]."""
 GRACE = 0.5
 """How long slow callbacks go on after a run over an interface was asked to end [s]."""
 
@@ -153,6 +155,7 @@ class Runtime:
         self.dispatchers = self._dispatchers()
         self._former: list[Dispatcher] = []
         self._next: tuple[Exchange, threading.Event] | None = None
+        self._pause_at = 0.0
         self._over = threading.Event()
         self._tick = tick
         self._stop_asked = False
@@ -191,8 +194,13 @@ class Runtime:
         """
         if any(s.sink is not None for s in [*self.program.subscriptions, *subscriptions]):
             raise SubscriptionError("subscriptions that write files keep them for the whole run: start it anew to change the program")
+        if self._receiver is not None and self._receiver.hardware_rules:
+            raise SubscriptionError(
+                "the card lets only through what the program at the start wanted; to change it during a run, set hardware_assist = false in [online]"
+            )
         exchange = Exchange(self.program, Program(subscriptions, None, self.config.tunnels(), self.config.sample < 1))
         done = threading.Event()
+        self._pause_at = time.perf_counter()
         self._next = exchange, done
         while not done.wait(0.05):
             if self._over.is_set():
@@ -201,12 +209,20 @@ class Runtime:
 
     def _exchange(self, exchange: Exchange, done: threading.Event) -> None:
         """Go over to the other program, if by now all workers stand still."""
+        now = time.perf_counter()
+        if now < self._pause_at:
+            return
         for w in self.workers:
             w.pause()
         with contextlib.ExitStack() as held:
             for w in self.workers:
                 held.enter_context(w.exchanging)
             if not all(w.paused.is_set() or w.finished.is_set() for w in self.workers):
+                if now > self._pause_at + LONGEST_PAUSE and len(self.workers) > 1:
+                    # Workers that read one file together wait for one another: let them go on, and try again.
+                    self._pause_at = now + LONGEST_PAUSE / 10
+                    for w in self.workers:
+                        w.resume()
                 return
             for w in self.workers:
                 go_over(w, exchange)

@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
-from support.running import SAMPLES, check, runtime, to
+from support.running import SAMPLES, check, config, runtime, to
 
 import retina_jit as rj
 from retina_jit.errors import FilterError, SubscriptionError
@@ -72,6 +73,7 @@ class Fed:
     def go_over(self, program: Program) -> None:
         """As `Runtime.go_over`, to a program that is compiled already."""
         done = threading.Event()
+        self.runtime._pause_at = 0.0
         self.runtime._next = Exchange(self.runtime.program, program), done
         assert done.wait(60)
 
@@ -220,6 +222,37 @@ def test_a_new_subscription_gets_what_comes_from_then_on(tmp_path):
     assert 0 < sum(n for e, n in late.events.items() if e.startswith("frames")) < 75
     assert sum(n for e, n in late.events.items() if e.startswith("connections")) == result.counters["connections"] > 0
     assert fed.runtime.go_over([late.to("frames", "ZcFrame", "")]) == ""
+
+
+def test_several_workers_go_over_together(tmp_path):
+    """They read a large file together, and may wait for one another."""
+    frames = cut(SAMPLES / "mixed.pcap", 1)
+    large = tmp_path / "large.pcap"
+    head, body = frames[0][:24], b"".join([frames[0][24:], *frames[1:]])
+    large.write_bytes(head + body * (40_000_000 // len(body)))
+    counts = []
+
+    def counting_frames() -> Subscription:
+        seen: list[int] = []
+        counts.append(seen)
+        return to("ZcFrame", "frame.len > 300", lambda columns: seen.append(len(columns)), "batch")
+
+    made = runtime([counting_frames()], [large], msgspec.structs.replace(config(), workers=2))
+    programs = [Program([counting_frames()]) for _ in range(8)]
+    results: list[Result] = []
+    thread = threading.Thread(target=lambda: results.append(made.run()))
+    thread.start()
+    changes = 0
+    for program in programs:
+        done = threading.Event()
+        made._pause_at = 0.0
+        made._next = Exchange(made.program, program), done
+        until(lambda done=done: done.is_set() or not thread.is_alive())  # type: ignore[misc]
+        changes += done.is_set()
+    thread.join(60)
+    check(results[0])
+    assert changes > 1
+    assert sum(map(sum, counts)) == results[0].counters["events"] == results[0].ledger["delivered"] > 10_000
 
 
 def test_what_cannot_be_compiled_changes_nothing(tmp_path):
