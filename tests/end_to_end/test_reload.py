@@ -235,9 +235,14 @@ def test_several_workers_go_over_together(tmp_path):
     def counting_frames() -> Subscription:
         seen: list[int] = []
         counts.append(seen)
-        return to("ZcFrame", "frame.len > 300", lambda columns: seen.append(len(columns)), "batch")
 
-    made = runtime([counting_frames()], [large], msgspec.structs.replace(config(), workers=2))
+        def callback(columns: Any) -> None:
+            seen.append(len(columns))
+            time.sleep(0.005)  # so that the run takes longer than the changes
+
+        return to("ZcFrame", "frame.len > 300", callback, "batch")
+
+    made = runtime([counting_frames()], [large], msgspec.structs.replace(config(), workers=2), ring=1 << 18)
     programs = [Program([counting_frames()]) for _ in range(8)]
     results: list[Result] = []
     thread = threading.Thread(target=lambda: results.append(made.run()))
