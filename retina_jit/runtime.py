@@ -23,7 +23,7 @@ from retina_jit.delivery.sinks import Sinks
 from retina_jit.errors import CallbackError, SourceError, SubscriptionError
 from retina_jit.exchange import Exchange, go_over
 from retina_jit.ingest.readahead import Readers
-from retina_jit.ingest.source import PORT, Source, open_sources
+from retina_jit.ingest.sources import PORT, Source, open_sources
 from retina_jit.monitor.reading import Ports, Reading, failures, read
 from retina_jit.parsers.user import load_protocol
 from retina_jit.program import Program

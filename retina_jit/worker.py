@@ -16,7 +16,7 @@ from retina_jit.backing import Backing, Growing
 from retina_jit.config import RuntimeConfig
 from retina_jit.delivery.event import CONTEXT, MAX_EVENT
 from retina_jit.filters.conditions import ROOM
-from retina_jit.ingest.source import Source
+from retina_jit.ingest.sources import Source
 from retina_jit.ingest.stream import ReadingStopped, asked_to_stop
 from retina_jit.memory import Region
 from retina_jit.parsers.crypto.library import Crypto

@@ -18,7 +18,7 @@ from retina_jit.archive.engines import in_processes, on_dask
 from retina_jit.archive.tasks import Done, Question, Task, finished, in_time_order, plan, position
 from retina_jit.config import RuntimeConfig
 from retina_jit.errors import ConfigError, SourceError
-from retina_jit.ingest.source import expand
+from retina_jit.ingest.sources import expand
 from retina_jit.parsers.user import load_protocol
 from retina_jit.program import Program
 from retina_jit.sinks import FORMATS

@@ -20,7 +20,7 @@ from retina_jit.config import RuntimeConfig, load_config, to_toml
 from retina_jit.config_network import DisplayConfig, LogConfig, MonitorConfig, PageConfig, PrometheusConfig
 from retina_jit.errors import ConfigError
 from retina_jit.ingest.interface import PREFIX
-from retina_jit.ingest.source import PORT, expand
+from retina_jit.ingest.sources import PORT, expand
 from retina_jit.parsers.user import load_protocol
 from retina_jit.runtime import Result, Runtime
 from retina_jit.sinks import CAPTURES, FOLDERS, FORMATS, wanted_types

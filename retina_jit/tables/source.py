@@ -10,7 +10,7 @@ from typing import Any
 
 from retina_jit.errors import SourceError
 from retina_jit.ingest.interface import PREFIX
-from retina_jit.ingest.source import PORT, expand
+from retina_jit.ingest.sources import PORT, expand
 
 
 class Source:

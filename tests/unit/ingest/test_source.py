@@ -17,7 +17,8 @@ from traffic.capture import Interface, PcapngWriter, pcap_bytes, write_pcap
 from traffic.packets import Frame
 
 from retina_jit.errors import SourceError
-from retina_jit.ingest.source import expand, open_source, open_sources
+from retina_jit.ingest.source import open_source
+from retina_jit.ingest.sources import expand, open_sources
 from retina_jit.status import Status
 
 if sys.version_info >= (3, 14):
