@@ -1,7 +1,7 @@
 """What receiving through DPDK costs, in a process of its own, for DPDK can be begun once. Prints JSON.
 
 `python bench/dpdk_jobs.py free` : receive and free on net_null, beside dpdk-testpmd with the same kind of pool, in turn.
-`python bench/dpdk_jobs.py log CAPTURE`: processor time per packet of a TLS log, from a file and from a net_ring port that holds
+`python bench/dpdk_jobs.py log CAPTURE FOLDER`: processor time per packet of a TLS log, from a file and from a net_ring port that gets
 the same frames; and of frames that are no IP, from a file and from net_null.
 """
 
@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from retina_jit.subscription import named
 KERNELS = str(Path(__file__).with_name("dpdk_kernels.py"))
 BUFFERS, CACHE, ROUNDS = 16383, 256, 5
 PACKETS = 60_000_000
+CHUNK = 8192
 TESTPMD = [
     "dpdk-testpmd", "-l", "0,1", "--no-huge", "-m", "256", "--no-shconf", "--no-pci", "--no-telemetry", "--vdev", "net_null0", "--", "--forward-mode=rxonly",
     "--burst=64", f"--total-num-mbufs={BUFFERS}", f"--mbcache={CACHE}", "--nb-cores=1", "--stats-period=1", "--no-mlockall",
@@ -84,7 +86,7 @@ def free() -> dict[str, Any]:
     return {name: [round(r, 1) for r in found] for name, found in rates.items()}
 
 
-def cost(runtime: Runtime, most: int = 0) -> tuple[float, int]:
+def cost(runtime: Runtime, most: int = 0, feed: Iterator[None] | None = None) -> tuple[float, int]:
     """Return the processor time of a worker over its sources, in this thread [s], and the number of frames."""
     worker = runtime.workers[0]
     run = jit.function(f"{worker.program.loop}:run")
@@ -94,9 +96,11 @@ def cost(runtime: Runtime, most: int = 0) -> tuple[float, int]:
     if hasattr(source, "receive"):
         source._words["end"] = most
         source._words["more"] = jit.address(f"{KERNELS}:once")
-    begun = time.thread_time()
-    run(worker.address)
-    seconds = time.thread_time() - begun
+    seconds = 0.0
+    for _ in feed or [None]:
+        begun = time.thread_time()
+        run(worker.address)
+        seconds += time.thread_time() - begun
     frames = source.frames
     source.close()
     if runtime._receiver is not None:
@@ -111,13 +115,13 @@ def program(sources: list[Any]) -> Runtime:
     return Runtime([s], sources, RuntimeConfig(conntrack=ConntrackConfig(max_connections=1_000_000), delivery=DeliveryConfig(ring=256)))
 
 
-class Preloaded:
-    """A net_ring port whose ring holds the frames of a capture."""
+class Fed:
+    """A net_ring port that gets the frames of a capture, some thousand at a time: as many as a card has buffers for."""
 
-    def __init__(self, eal: Eal, name: str, frames: list[bytes]) -> None:
+    def __init__(self, eal: Eal, name: str) -> None:
         self.name = name
-        size = 1 << len(frames).bit_length()
-        self.pool = Pool(eal, size + 1023, 512, 1500, 0, packed=True)
+        size = 2 * CHUNK
+        self.pool = Pool(eal, size - 1, 512, 1500, 0, packed=True)
         folder = eal.dpdk.folder
         driver = ctypes.CDLL(str(next(folder.glob("dpdk/pmds-*/librte_net_ring.so.*"))))
         rings = ctypes.CDLL(str(next(folder.glob("librte_ring.so.[0-9]*"))))
@@ -139,19 +143,30 @@ class Preloaded:
         at = eal.dpdk.data(abi.fast["symbol"]) + into.number * abi.fast["stride"]
         word = lambda a: ctypes.c_uint64.from_address(a).value
         burst = ctypes.CFUNCTYPE(ctypes.c_uint16, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint16)
-        send, sending = burst(word(at + abi.fast["send"])), word(word(at + abi.fast["send_queues"]))
-        function, queue = empty.receiver(0)
-        take = burst(function)
+        self._send, self._sending = burst(word(at + abi.fast["send"])), word(word(at + abi.fast["send_queues"]))
+        function, self._queue = empty.receiver(0)
+        self._take = burst(function)
+        self._ports = (into, empty)
+
+    def feed(self, frames: list[bytes]) -> Iterator[None]:
+        """Hand over the frames, piece by piece."""
         for first in range(0, len(frames), 32):
             part = frames[first : first + 32]
             found = (ctypes.c_void_p * len(part))()
-            assert take(queue, found, len(part)) == len(part)
+            assert self._take(self._queue, found, len(part)) == len(part)
             for buffer, frame in zip(found, part, strict=True):
-                ctypes.memmove(word(buffer) + 128, frame, len(frame))
+                data = ctypes.c_uint64.from_address(buffer).value
+                ctypes.memmove(data + 128, frame, len(frame))
                 ctypes.memmove(buffer + 36, struct.pack("IH", len(frame), len(frame)), 6)
-            assert send(sending, found, len(part)) == len(part)
-        into.close()
-        empty.close()
+            assert self._send(self._sending, found, len(part)) == len(part)
+            if first % CHUNK == CHUNK - 32 or first + 32 >= len(frames):
+                yield
+
+    def close(self) -> None:
+        """Give all back."""
+        for port in self._ports:
+            port.close()
+        self.pool.close()
 
 
 def frames_of(path: Path, most: int) -> list[bytes]:
@@ -181,15 +196,15 @@ def log(capture: str, scratch: str) -> dict[str, Any]:
     eal = start(arguments([], 1200 << 20))
     costs: dict[str, list[float]] = {}
 
-    def note(what: str, runtime: Runtime, most: int = 0) -> None:
-        seconds, count = cost(runtime, most)
+    def note(what: str, runtime: Runtime, most: int = 0, feed: Iterator[None] | None = None) -> None:
+        seconds, count = cost(runtime, most, feed)
         costs.setdefault(what, []).append(round(seconds / max(count, 1) * 1e9, 1))
 
-    for n in range(3):
+    for n in range(ROUNDS):
         note("file", program([same]))
-        loaded = Preloaded(eal, f"bench{n}", frames)
-        note("net_ring", program([f"dpdk:net_ring_{loaded.name}"]))
-        loaded.pool.close()
+        fed = Fed(eal, f"bench{n}")
+        note("net_ring", program([f"dpdk:net_ring_{fed.name}"]), feed=fed.feed(frames))
+        fed.close()
         note("file, no IP", program([zeros]))
         note("net_null, no IP", program(["dpdk:net_null0,size=64"]), 1_000_000)
     return {"frames": len(frames), **costs}
