@@ -11,7 +11,7 @@ import numpy as np
 
 from retina_jit import jit
 from retina_jit.datatypes.base import View
-from retina_jit.datatypes.column import Column, columns, decoded
+from retina_jit.datatypes.column import Column, columns, decoded, split_numbers, split_texts
 from retina_jit.datatypes.programs import CellProgram, custom_units
 from retina_jit.formats.program import Pool
 
@@ -254,11 +254,30 @@ class Columns:
             words -= (words & 0xFFFFFFFF) % item
             offsets, data = self._packed(words)
             return Lists(offsets // item, data.view(f"{'>' if big else '<'}u{item}").astype(f"u{item}"), null)
-        values = [getattr(view, c.name) for view in self]
-        lengths = np.array([len(v) for v in values], np.int64)
-        flat = [x.encode() for v in values for x in v]
-        ends = np.concatenate([[0], np.cumsum(np.array([len(b) for b in flat], np.int64))]).astype(np.int64)
-        return Lists(np.concatenate([[0], np.cumsum(lengths)]), Texts(ends, np.frombuffer(b"".join(flat), np.uint8), None), null)
+        return self._text_lists(c, null)
+
+    def _text_lists(self, c: Column, null: Array | None) -> Lists:
+        """Lists of texts: whoever offers something mostly offers what others do, so each different list is made once."""
+        options = c.options
+        ends, data = self._packed(self._field(c.place.offset, "i8"))
+        whole, marks = data.tobytes(), ends.tolist()
+        made: dict[bytes, tuple[bytes, Array]] = {}
+        found = []
+        for start, end in itertools.pairwise(marks):
+            raw = whole[start:end]
+            known = made.get(raw)
+            if known is None:
+                if c.kind == "texts":
+                    values = split_texts(raw, options["prefix"], options["encoding"])
+                else:
+                    values = tuple([options["names"][n] for n in split_numbers(raw, options["item"], options["order"])])
+                texts = [v.encode() for v in values]
+                known = made[raw] = b"".join(texts), np.array([len(t) for t in texts], np.int64)
+            found.append(known)
+        sizes = np.concatenate([np.zeros(1, np.int64), *[k[1] for k in found]])
+        counts = np.array([0, *[len(k[1]) for k in found]], np.int64)
+        flat = np.frombuffer(b"".join([k[0] for k in found]), np.uint8)
+        return Lists(np.cumsum(counts), Texts(np.cumsum(sizes), flat, None), null)
 
     def _objects(self, c: Column, null: Array | None) -> Lists:
         size, used = c.options["item"], c.options["count"]
