@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -180,6 +181,19 @@ def read_filter(text: str, names: Names, worlds: Worlds, folder: str = "") -> Te
     return term
 
 
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep the garbage collector out: trees of thousands of filters are no garbage, and looking through them takes a tenth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_without_collector()
 def compile_filters(
     specs: Sequence[FilterSpec], declared: Mapping[str, Protocol] | None = None, engine: str = "auto"
 ) -> Plan:
