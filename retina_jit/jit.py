@@ -151,31 +151,6 @@ LINK = "retina_jit entry "
 """Begins the symbol that stands for the address of another entry; its unit follows."""
 
 
-def linked(unit: str) -> Any:
-    """Declare a kernel function `() -> address` of an entry that has machine code of its own, found when the caller is loaded.
-
-    What several entries need and takes long to compile is so compiled once.
-    """
-
-    def build() -> Callable[..., Any]:
-        from llvmlite import ir
-        from numba import types
-
-        def locate(typing_context):  # type: ignore[no-untyped-def]
-            def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-                module, name = builder.module, LINK + unit
-                found = module.globals.get(name)
-                if found is None:
-                    found = ir.GlobalVariable(module, ir.IntType(8), name)
-                return builder.ptrtoint(found, ir.IntType(64))
-
-            return types.int64(), codegen
-
-        return locate
-
-    return make_raw(build, f"linked {unit}")
-
-
 class _External(Kernel):
     def __init__(self, name: str, result: str, parameters: tuple[str, ...]) -> None:
         super().__init__(lambda: None, role="raw")
@@ -302,11 +277,39 @@ def _keep(target: Path, content: bytes) -> None:
 Progress = Callable[[int, int, str], None]
 
 
+TRIES = 3
+"""How often units are compiled that are not in the cache afterwards: their sources may be edited meanwhile."""
+
+
 def ensure(units: Iterable[str], progress: Progress | None = None) -> int:
-    """Compile what the cache lacks, in up to two child processes. Returns how many entries were compiled."""
+    """Compile what the cache lacks, in up to two child processes. Returns how many entries were compiled.
+
+    Raises
+    ------
+    CompileError
+        Something does not compile; or what child processes compile has another stamp than it has here, again and again.
+    """
     missing = [u for u in dict.fromkeys(units) if not _object_file(u).exists()]
-    if not missing:
-        return 0
+    left = missing
+    for _ in range(TRIES):
+        if not left:
+            return len(missing)
+        _compile(left, progress)
+        left = [u for u in left if not _object_file(u).exists()]
+        if left:
+            # A source was edited meanwhile: what the children compiled has another stamp.
+            forget_sources()
+            left = [u for u in left if not _object_file(u).exists()]
+    if left:
+        raise CompileError(
+            f"{left[0]} was compiled {TRIES} times, and is not in {cache_dir()} under the name that its source has here. "
+            "Fix: do not edit or install the package while it compiles; if nobody does, two versions of it are on the path"
+        )
+    return len(missing)
+
+
+def _compile(missing: Sequence[str], progress: Progress | None) -> None:
+    """Compile units in child processes."""
     if progress:
         progress(0, len(missing), missing[0])
     jobs = min(len(missing), max(1, os.cpu_count() or 1), 2)
@@ -314,7 +317,8 @@ def ensure(units: Iterable[str], progress: Progress | None = None) -> int:
     env |= foreign.environment()
     # Every child takes each unit that no other child has claimed, so a slow one does not hold up the rest.
     claim = os.urandom(8).hex()
-    command = [sys.executable, "-m", "retina_jit.jit", str(cache_dir() / f"claim-{claim}"), *missing]
+    # -P: not the package that happens to lie in the working folder (a checkout of another version), but this one.
+    command = [sys.executable, "-P", "-m", "retina_jit.jit", str(cache_dir() / f"claim-{claim}"), *missing]
     children = [
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True)
         for _ in range(jobs)
@@ -359,11 +363,6 @@ def ensure(units: Iterable[str], progress: Progress | None = None) -> int:
     for n, child in enumerate(children):
         if child.returncode:
             raise CompileError(f"a kernel did not compile:\n{errors[n].strip()}")
-    if not all(_object_file(u).exists() for u in missing):
-        # A source was edited meanwhile: what the children compiled has another stamp.
-        forget_sources()
-        ensure(missing, progress)
-    return len(missing)
 
 
 _engine: Any = None
@@ -410,9 +409,8 @@ def _locate(unit: str) -> tuple[int, int]:
         return _addresses[key]
     if not file.exists():
         ensure([unit])
-        if not file.exists():  # a source was edited while it was compiled
-            forget_sources()
-            return _locate(unit)
+        file = _object_file(unit)  # a source may have been edited while it was compiled
+        key = f"{unit} {file.name}"
     content = file.read_bytes()
     if not _is_intact(content):
         file.unlink()

@@ -52,7 +52,7 @@ PACKAGE = Path(__file__).parent
 _imported: dict[Path, frozenset[Path]] = {}
 _closures: dict[Path, frozenset[Path]] = {}
 _digests: dict[Path, bytes] = {}
-_parts: dict[Path, tuple[str, bytes]] = {}
+_parts: dict[Path, bytes] = {}
 _contents: dict[Path, bytes] = {}
 
 
@@ -106,19 +106,19 @@ def _digest(file: Path) -> bytes:
     return _digests[file]
 
 
-def _part(file: Path) -> tuple[str, bytes]:
-    """What a file adds to a stamp, behind the name by which they are sorted."""
+def _part(file: Path) -> bytes:
+    """What a file adds to a stamp; nothing of where it lies, for a child process may see the package under another path."""
     if file not in _parts:
         # A generated file is known by its content, a module of the package also by its place in it.
         place = str(file.relative_to(PACKAGE)).encode() if file.is_relative_to(PACKAGE) else b"generated"
-        _parts[file] = str(file), place + _digest(file)
+        _parts[file] = place + _digest(file)
     return _parts[file]
 
 
 def _content(file: Path) -> bytes:
     """All that the code of a file is made from; entries of the same file share it."""
     if file not in _contents:
-        _contents[file] = b"".join(part for _, part in sorted(map(_part, _closure(file))))
+        _contents[file] = b"".join(sorted(map(_part, _closure(file))))
     return _contents[file]
 
 

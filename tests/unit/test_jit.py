@@ -125,6 +125,44 @@ def test_stamps():
         jit.stamp("retina_jit.no_such:thing")
 
 
+def test_a_stamp_does_not_tell_where_files_lie(tmp_path):
+    """Generated files may sort before or behind the package's, here so and in the process that compiles otherwise."""
+    generated = tmp_path / "m" / "stage.py"
+    generated.parent.mkdir()
+    generated.write_text("from retina_jit.jit import entry\nfrom retina_jit.parsers.wire import u16\n")
+    program = "import sys; from retina_jit import stamp; print(stamp.PACKAGE, stamp.stamp(sys.argv[1]))"
+    found = []
+    for place in ("a", "z"):
+        shutil.copytree(ROOT / "retina_jit", tmp_path / place / "retina_jit", ignore=shutil.ignore_patterns("__pycache__"))
+        env = {**os.environ, "PYTHONPATH": str(tmp_path / place)}
+        command = [sys.executable, "-P", "-c", program, f"{generated}:stage"]
+        found.append(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split())
+    assert found[0][0] < str(generated) < found[1][0]
+    assert found[0][1] == found[1][1]
+
+
+def test_a_package_in_the_working_folder_is_not_compiled(copy, tmp_path):
+    """README's command is run in a checkout, and the installed package is another one."""
+    (copy / "retina_jit" / "zz_here.py").write_text("from retina_jit.jit import entry\n\n\n@entry\ndef answer(x):\n    return x + 7\n")
+    folder = tmp_path / "elsewhere"
+    (folder / "retina_jit").mkdir(parents=True)
+    (folder / "retina_jit" / "__init__.py").write_text("raise SystemExit('the wrong package')\n")
+    env = {**os.environ, "PYTHONPATH": str(copy), "RETINA_JIT_CACHE": str(copy / "cache")}
+    command = [sys.executable, "-P", "-c", RUN, "retina_jit.zz_here:answer"]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "[12]" in done.stdout
+
+
+def test_what_gets_another_stamp_each_time_is_not_compiled_for_ever(tmp_path, monkeypatch):
+    unit = tmp_path / "odd.py"
+    unit.write_text("from retina_jit.jit import entry\n\n\n@entry\ndef answer(x):\n    return x\n")
+    monkeypatch.setenv("RETINA_JIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(jit, "_object_file", lambda unit: tmp_path / "never")
+    with pytest.raises(CompileError, match=r"answer was compiled 3 times, and is not in .*cache.* Fix: "):
+        jit.function(f"{unit}:answer")
+
+
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
 def test_cache_folder_that_others_may_write_to_is_refused(tmp_path, monkeypatch, mode):
     folder = tmp_path / "cache"
