@@ -38,7 +38,7 @@ from retina_jit.stamp import CHECKED, PACKAGE, cache_dir, forget_sources, stamp
 
 __all__ = [
     "CHECKED", "Entry", "Kernel", "address", "adopt", "cache_dir", "compile_function", "ensure", "entry", "external",
-    "forget_sources", "function", "kernel", "leaf", "linked", "make_raw", "own_kernel", "raw", "stamp",
+    "forget_sources", "function", "kernel", "leaf", "make_raw", "own_kernel", "raw", "stamp",
 ]  # fmt: skip
 
 _OPTIONS: dict[str, Any] = {

@@ -24,6 +24,7 @@ from retina_jit import jit, memory
 from retina_jit.errors import SourceError
 from retina_jit.ingest.layout import RING, SOURCE
 from retina_jit.ingest.refill import POLLIN, WAIT_MS, poll
+from retina_jit.ingest.walked import Walked
 from retina_jit.jit import entry
 from retina_jit.memory import atomic_load, atomic_store, load32, prefetch_read, shift_right, store16_be
 from retina_jit.parsers.packet.link import EN10MB, RAW
@@ -144,7 +145,7 @@ def device_counters(name: str) -> dict[str, int]:
     return {}
 
 
-class InterfaceSource:
+class InterfaceSource(Walked):
     """A network interface as a source of frames, with the attributes of `CaptureSource` that a worker uses.
 
     Parameters
@@ -287,21 +288,6 @@ class InterfaceSource:
             "link_down": self.outages,
         }
         return {self.name: device}
-
-    @property
-    def status(self) -> Status:
-        """Why the last walk gave no frame."""
-        return Status(int(self._words["status"]))
-
-    @property
-    def frames(self) -> int:
-        """Frames given out."""
-        return int(self._words["frames"])
-
-    @property
-    def number(self) -> int:
-        """Number of the last frame in the run."""
-        return int(self._words["number"])
 
     def close(self) -> None:
         """Stop receiving. Frames of the last walk must not be read any more."""

@@ -23,6 +23,7 @@ from retina_jit.ingest.layout import CHUNK, INTERFACE, MAX_BLOCK, MAX_INTERFACES
 from retina_jit.ingest.linktypes import describe, is_supported
 from retina_jit.ingest.mapping import maps_fast
 from retina_jit.ingest.stream import Stream, open_stream
+from retina_jit.ingest.walked import Walked
 from retina_jit.status import Status
 
 HEAD = 1 << 16
@@ -36,7 +37,7 @@ BUFFER = MAX_BLOCK + 2 * UNPACKED
 Shared = tuple[readahead.Readers, int, int]
 
 
-class CaptureSource:
+class CaptureSource(Walked):
     """One capture, being walked.
 
     The run is: walk until a walk gives no frame, then look at `status`: NEED_INPUT and SHRUNK ask for `refill` and
@@ -232,11 +233,6 @@ class CaptureSource:
     is_live = False
     dropped = 0
 
-    @property
-    def status(self) -> Status:
-        """Why the last walk gave no frame."""
-        return Status(int(self._words["status"]))
-
     def refill(self, timeout: float | None = None) -> bool:
         """Go on after NEED_INPUT or SHRUNK, or after `is_gone`. False if there is nothing more to walk.
 
@@ -305,19 +301,9 @@ class CaptureSource:
     # ----------------------------------------------------------------------------------------------- afterwards
 
     @property
-    def frames(self) -> int:
-        """Frames given out."""
-        return int(self._words["frames"])
-
-    @property
     def bytes(self) -> int:
         """Their length on the wire [byte]."""
         return int(self._words["bytes"])
-
-    @property
-    def number(self) -> int:
-        """Number of the last frame in the run: the `first` of the next source."""
-        return int(self._words["number"])
 
     @property
     def size(self) -> int:

@@ -8,7 +8,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from retina_jit import jit
 from retina_jit.datatypes.base import DataType, snake
 from retina_jit.datatypes.programs import refuse_lists
 from retina_jit.delivery.capsules import ArrowBatch
@@ -16,8 +15,8 @@ from retina_jit.delivery.columns import Columns, units
 from retina_jit.delivery.vectors import columns_of, struct
 from retina_jit.errors import ConfigError
 from retina_jit.sinks.base import Layout
+from retina_jit.sinks.scan import NUMBER, SCAN, Scanner
 
-SCAN = "retina_jit.delivery.scan:scan"
 ROWS = 1 << 16
 """Rows that are gathered before they are written."""
 
@@ -67,7 +66,7 @@ class ArrowStream:
         if len(mine) > 1:
             raise ConfigError("a table has one kind of row: log one subscription, or use -T jsonl")
         ((self._number, (self._types, self._offsets)),) = mine.items()
-        self._scan = jit.function(SCAN)
+        self._scan = Scanner()
         nothing = np.zeros(0, np.int64)
         self._writer = self._make_writer(self._batch(bytes(8), nothing).schema)
 
@@ -84,12 +83,8 @@ class ArrowStream:
 
     def take(self, address: int, length: int) -> int:
         """Take the whole events among the bytes from `address` on. Returns how many bytes they take."""
-        found = np.zeros(length // 24 + 2, np.int64)
-        count = self._scan(address, length, found.ctypes.data, len(found) - 1)
-        if not count:
-            return 0
-        done, events = int(found[count]), found[:count]
-        events = events[events & 0xFFFFFFFF == self._number] >> 32
+        done, words = self._scan(address, length)
+        events = words[words & NUMBER == self._number] >> 32
         if len(events):
             self._batches.append(self._batch(ctypes.string_at(address, done), events))
             self._rows += len(events)

@@ -6,15 +6,9 @@ import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
-import numpy as np
-
-from retina_jit import jit
 from retina_jit.datatypes.base import DataType
 from retina_jit.sinks.base import Layout
-
-SCAN = "retina_jit.delivery.scan:scan"
-FIRST = 24
-"""Length of an event's head."""
+from retina_jit.sinks.scan import NUMBER, SCAN, Scanner
 
 
 class Events:
@@ -33,22 +27,18 @@ class Events:
     def open(self, mine: Mapping[int, Layout], count: int) -> None:
         """Learn which subscriptions write here."""
         self._layouts = mine
-        self._scan = jit.function(SCAN)
+        self._scan = Scanner()
 
     def take(self, address: int, length: int) -> int:
         """Write the whole events among the bytes from `address` on. Returns how many bytes they take."""
-        found = np.zeros(length // FIRST + 2, np.int64)
-        count = self._scan(address, length, found.ctypes.data, len(found) - 1)
-        if not count:
-            return 0
-        done = int(found[count])
-        buffer = ctypes.string_at(address, done)
-        self.write(buffer, self._mine(found[:count].tolist()))
+        done, words = self._scan(address, length)
+        if done:
+            self.write(ctypes.string_at(address, done), self._mine(words.tolist()))
         return done
 
     def _mine(self, words: Sequence[int]) -> Iterator[tuple[int, int]]:
         for word in words:
-            number = word & 0xFFFFFFFF
+            number = word & NUMBER
             if number in self._layouts:
                 self.lines += 1
                 yield number, word >> 32

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retina_jit import jit
 from retina_jit.datatypes.base import DataType, View
 from retina_jit.datatypes.column import Column, number
 from retina_jit.datatypes.programs import refuse_lists
@@ -16,8 +15,8 @@ from retina_jit.delivery.columns import Columns, units
 from retina_jit.delivery.event import EVENT
 from retina_jit.delivery.vectors import Array, Field, Vector, field_of, vector
 from retina_jit.sinks.base import Layout
+from retina_jit.sinks.scan import NUMBER, SCAN, Scanner
 
-SCAN = "retina_jit.delivery.scan:scan"
 ROWS, BYTES = 1 << 16, 8 << 20
 """A batch is made of so many rows, or of so many bytes of events."""
 
@@ -93,16 +92,12 @@ class Gather:
     def open(self, mine: Mapping[int, Layout], count: int) -> None:
         """Learn which subscription's events to take."""
         ((self._number, (self._types, self._offsets)),) = mine.items()
-        self._scan = jit.function(SCAN)
+        self._scan = Scanner()
 
     def take(self, address: int, length: int) -> int:
         """Take the whole events among the bytes from `address` on. Returns how many bytes they take."""
-        found = np.zeros(length // EVENT.itemsize + 2, np.int64)
-        count = self._scan(address, length, found.ctypes.data, len(found) - 1)
-        if not count:
-            return 0
-        done, events = int(found[count]), found[:count]
-        events = events[events & 0xFFFFFFFF == self._number] >> 32
+        done, words = self._scan(address, length)
+        events = words[words & NUMBER == self._number] >> 32
         if len(events):
             self._pieces.append(ctypes.string_at(address, done))
             self._events.append(events + self._bytes)

@@ -22,8 +22,8 @@ from retina_jit.ingest.dpdk.library import library
 from retina_jit.ingest.dpdk.port import PCI, Port
 from retina_jit.ingest.dpdk.selfcheck import prove
 from retina_jit.ingest.layout import SOURCE
+from retina_jit.ingest.walked import Walked
 from retina_jit.state.layout import BURST
-from retina_jit.status import Status
 
 HOME = "retina_jit.ingest.dpdk.receive"
 
@@ -238,7 +238,7 @@ def _close(ports: list[Port], pools: dict[int, mempool.Pool]) -> int:
     return left
 
 
-class PortSource:
+class PortSource(Walked):
     """Queues as a source of frames, with the attributes of `CaptureSource` that a worker uses."""
 
     walk_unit = f"{HOME}:walk"
@@ -301,21 +301,6 @@ class PortSource:
     def port_stats(self) -> dict[str, dict[str, int]]:
         """Return the counters of all devices, and of the buffers that each receives into; told by the first worker for all."""
         return self._receiver.port_stats() if self._worker == 0 else {}
-
-    @property
-    def status(self) -> Status:
-        """Why the last walk gave no frame."""
-        return Status(int(self._words["status"]))
-
-    @property
-    def frames(self) -> int:
-        """Frames given out."""
-        return int(self._words["frames"])
-
-    @property
-    def number(self) -> int:
-        """Number of the last frame of this worker."""
-        return int(self._words["number"])
 
     def close(self) -> None:
         """Give buffers back. By the thread that has received."""

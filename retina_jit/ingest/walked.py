@@ -1,0 +1,36 @@
+"""What every source tells of itself: what its walker has written down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retina_jit.status import Status
+
+
+class Walked:
+    """Base of the sources that workers read from.
+
+    Attributes
+    ----------
+    address : int
+        Of the `SOURCE` record; the first argument of the walker.
+    """
+
+    address: int
+    _words: Any
+    """That record."""
+
+    @property
+    def status(self) -> Status:
+        """Why the last walk gave no frame."""
+        return Status(int(self._words["status"]))
+
+    @property
+    def frames(self) -> int:
+        """Frames given out."""
+        return int(self._words["frames"])
+
+    @property
+    def number(self) -> int:
+        """Number of the last frame in the run (of a worker's, if it shares the packets of a port)."""
+        return int(self._words["number"])
