@@ -72,6 +72,8 @@ def test_rotation_by_size_loses_nothing(ending, tmp_path):
 def test_a_killed_process_leaves_whole_lines(tmp_path):
     content, out = PATH.read_bytes(), tmp_path / "x.jsonl"
     command = [sys.executable, "-m", "retina_jit", "log", "ConnRecord", "-r", "-", "-o", str(out)]
+    subprocess.run(command, input=content, stderr=subprocess.DEVNULL, check=True)  # what it needs is compiled now
+    out.unlink()
     child = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert child.stdin is not None
     filled = threading.Event()
