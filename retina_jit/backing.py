@@ -6,6 +6,7 @@ short run that is a third of its time: huge pages are cleared in one piece, and 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
 from collections.abc import Callable
@@ -45,13 +46,15 @@ class Backing:
         self._thread = threading.Thread(target=self._main, name="retina-jit backing", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+        """Begin. Where no more threads can be had, memory is backed when it is touched, as ever."""
+        with contextlib.suppress(RuntimeError):
+            self._thread.start()
 
     def end(self) -> None:
         """Stop, and wait until it has: the ranges may be given back then."""
         self._ended.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _main(self) -> None:
         while self._step():

@@ -69,13 +69,15 @@ class Reloader:
     def _main(self) -> None:
         while not self._over.wait(PERIOD):
             now = self._files()
-            if now == self._taken:
+            # What is imported since, or is gone between two steps of an editor, is no change.
+            if all(self._taken.get(file, state) == state for file, state in now.items()):
+                self._taken |= now
                 continue
             if self._over.wait(PERIOD):
                 return
             if self._files() != now or self._app not in now:
                 continue
-            self._taken = now
+            self._taken |= now
             self._take()
 
     def _take(self) -> None:

@@ -98,14 +98,12 @@ class Runtime:
     ----------
     subscriptions : sequence of Subscription
     sources : paths, patterns, "-", "af_packet:INTERFACE" or "dpdk:DEVICE"
-        None: the ports of the configuration's [online].
+        Empty: the ports of the configuration's [online].
     config : RuntimeConfig, optional
     progress : callable, optional
         Told about compilation: done, total, name of the entry.
     tick : callable, optional
         Called some times per second with the worker, for a progress bar.
-    after_drain : callable, optional
-        Called after each delivery round (sinks flush here).
     share : (int, int, int), optional
         Of all connections only this share: its number, how many there are, the seed that all have in common. For one of
         several processes that read the same captures; `workers` is 1 then.
@@ -156,6 +154,7 @@ class Runtime:
         self._former: list[Dispatcher] = []
         self._next: tuple[Exchange, threading.Event] | None = None
         self._pause_at = 0.0
+        self._going_over = threading.Lock()
         self._over = threading.Event()
         self._tick = tick
         self._stop_asked = False
@@ -198,14 +197,15 @@ class Runtime:
             raise SubscriptionError(
                 "the card lets only through what the program at the start wanted; to change it during a run, set hardware_assist = false in [online]"
             )
-        exchange = Exchange(self.program, Program(subscriptions, None, self.config.tunnels(), self.config.sample < 1))
-        done = threading.Event()
-        self._pause_at = time.perf_counter()
-        self._next = exchange, done
-        while not done.wait(0.05):
-            if self._over.is_set():
-                return ""
-        return exchange.summary()
+        with self._going_over:
+            exchange = Exchange(self.program, Program(subscriptions, None, self.config.tunnels(), self.config.sample < 1))
+            done = threading.Event()
+            self._pause_at = time.perf_counter()
+            self._next = exchange, done
+            while not done.wait(0.05):
+                if self._over.is_set():
+                    return ""
+            return exchange.summary()
 
     def _exchange(self, exchange: Exchange, done: threading.Event) -> None:
         """Go over to the other program, if by now all workers stand still."""
@@ -226,11 +226,12 @@ class Runtime:
                 return
             for w in self.workers:
                 go_over(w, exchange)
-            self._former += self.dispatchers
             self.program, deadline = exchange.new, self.dispatchers[0].deadline
-            self.dispatchers = self._dispatchers([(d, exchange.subscriptions) for d in self.dispatchers])
-            for d in self.dispatchers:
+            dispatchers = self._dispatchers([(d, exchange.subscriptions) for d in self.dispatchers])
+            for d in dispatchers:
                 d.deadline = deadline
+            # At once: who reads the counters meanwhile must not find a dispatcher twice.
+            self._former, self.dispatchers = [*self._former, *self.dispatchers], dispatchers
         for w in self.workers:
             w.resume()
         self._next = None
@@ -275,8 +276,20 @@ class Runtime:
 
     def run(self) -> Result:
         """Process the sources to their end. Ctrl-C stops early, with all that was seen delivered."""
-        with self._monitored():
-            return self._run()
+        try:
+            with self._monitored():
+                return self._run()
+        finally:
+            self._over.set()
+            self._close()
+
+    def _close(self) -> None:
+        """Give back what the constructor has opened; again does no harm."""
+        try:
+            if self._receiver is not None:
+                self._receiver.close()
+        finally:
+            self._paths.close()
 
     def reading(self) -> Reading:
         """Return all that a monitor shows, as it is now; from any thread."""
@@ -299,9 +312,9 @@ class Runtime:
 
     def _run(self) -> Result:
         begun = time.perf_counter()
-        for worker, sources in zip(self.workers, self.sources, strict=True):
-            worker.start(sources)
         try:
+            for worker, sources in zip(self.workers, self.sources, strict=True):
+                worker.start(sources)
             with self._interruptible():
                 self._give_up_rights()
                 self._deliver()
@@ -313,9 +326,7 @@ class Runtime:
             self._over.set()
             for worker in self.workers:
                 worker.join()
-            if self._receiver is not None:
-                self._receiver.close()
-            self._paths.close()
+            self._close()
         for worker in self.workers:
             if worker.error is not None:
                 raise worker.error
@@ -339,12 +350,15 @@ class Runtime:
         """Drain until the workers are done and their rings empty, or nothing more is wanted."""
         next_tick, nap = 0.0, SHORTEST_NAP
         online = self.config.online
-        until = time.perf_counter() + online.duration if online is not None and online.duration else math.inf
+        # Of ports; a capture that is read with the same configuration has its own end.
+        until = time.perf_counter() + online.duration if self._receiver is not None and online is not None and online.duration else math.inf
         while True:
             if time.perf_counter() > until:
                 self._end()
                 until = math.inf
             working = next((w for w in self.workers if not w.finished.is_set()), None)
+            if working is not None and any(w.error is not None for w in self.workers):
+                self._control(ABANDON)  # the others may have no end of their own; it is raised when they are done
             delivered = sum([d.drain() for d in self.dispatchers])
             if self._next is not None and not self._stop_asked:
                 self._exchange(*self._next)

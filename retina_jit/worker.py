@@ -80,6 +80,8 @@ class Worker:
         self.paused = threading.Event()
         self.exchanging = threading.Lock()
         self._go_on = threading.Event()
+        self._asked = RUN
+        """The furthest end that was asked for: RUN, STOP, ABANDON. The control word follows it, but for pauses."""
         self._thread: threading.Thread | None = None
         w = self.words
         w["control"], w["id"], w["stats"] = self._control.ctypes.data, number, self.counters.ctypes.data
@@ -246,8 +248,9 @@ class Worker:
     def start(self, sources: Iterable[Source]) -> None:
         """Begin to process sources, one after the other, in a new thread."""
         self._load()
-        self._thread = threading.Thread(target=self._main, args=(sources,), name=f"retina-jit worker {int(self.words['id'])}", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._main, args=(sources,), name=f"retina-jit worker {int(self.words['id'])}", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def _load(self) -> None:
         """Load the endless kernel; later this process may not have the right to."""
@@ -263,20 +266,28 @@ class Worker:
 
     def control(self, word: int) -> None:
         """STOP: finish this burst, end all connections, deliver. ABANDON: and deliver nothing more."""
-        self._control[0] = max(int(self._control[0]), word)
+        self._asked = max(self._asked, word)
+        self._control[0] = self._asked
         self._go_on.set()
 
     def pause(self) -> None:
         """Ask the worker to stand still after this burst; `paused` is set when it does, for as long as `exchanging` is held."""
-        if self._control[0] == RUN:
+        if self._asked == RUN and self._control[0] == RUN:
             self._go_on.clear()
-            self._control[0] = PAUSE
+            self._set(PAUSE)
 
     def resume(self) -> None:
         """Let it go on."""
         if self._control[0] == PAUSE:
-            self._control[0] = RUN
+            self._set(RUN)
         self._go_on.set()
+
+    def _set(self, word: int) -> None:
+        """Write a word, but never over an end that is asked for meanwhile: by a signal between any two steps, or by another thread."""
+        self._control[0] = word
+        if self._asked != RUN:
+            self._control[0] = self._asked
+            self._go_on.set()
 
     def _stand_still(self) -> None:
         self.paused.set()
@@ -327,9 +338,9 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for us
             self.error = error
         finally:
-            self._backing.end()
             self.finished.set()
             self.opened.set()
+            self._backing.end()
 
     def _read(self, sources: Iterable[Source]) -> None:
         # A generator closes its source in this thread, also when the run is stopped.
@@ -363,7 +374,8 @@ class Worker:
     def _process(self, source: Source) -> int:
         while True:
             status = self._run(self.address)
-            if status == Status.STOPPED and self._control[0] == PAUSE:
+            if status == Status.STOPPED and self._control[0] < STOP:
+                # Asked to pause; by now it may have been told to go on.
                 self._stand_still()
                 continue
             if status in (Status.NEED_INPUT, Status.SHRUNK) and source.refill(timeout=POLL):

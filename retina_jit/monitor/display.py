@@ -47,7 +47,9 @@ def throughput(r: Rates) -> list[str]:
 
 def delivery(now: Reading, r: Rates) -> list[str]:
     """Return the lines of what a NIC does not know: connections, memory, events."""
-    failed = "".join(f", {n} calls of {name} raised" for name, n in now.failed.items() if n)
+    from rich.markup import escape  # a name may be a filter's text
+
+    failed = "".join(f", {n} calls of {escape(name)} raised" for name, n in now.failed.items() if n)
     g = now.gauges
     return [
         f"Connections: {int(g['connections'])} live, {now.counters['connections']} seen, {now.counters['sessions']} sessions",

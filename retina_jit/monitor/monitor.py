@@ -98,11 +98,20 @@ class Monitor:
                 next_log = now.at + SECOND
             if now.at >= next_look:
                 self._before, self._latest = self._latest, now
-                if self._display is not None:
-                    self._display.show(self._first, self._before, now)
+                self._show(Display.show, self._first, self._before, now)
                 next_look += self._interval * (1 + (now.at - next_look) // self._interval)
         last = self._read()
         self._write(logged, last)
+
+    def _show(self, what: Callable[..., None], *readings: Reading) -> None:
+        """Show something, for as long as somebody looks: the run is worth more than what is told of it."""
+        if self._display is None:
+            return
+        try:
+            what(self._display, *readings)
+        except (OSError, ValueError, SystemExit) as fault:  # the terminal or the pipe is gone; rich then wants to end the program
+            logging.getLogger(__name__).info("nothing more is shown: %s", fault)
+            self._display = None
 
     def _write(self, before: Reading, now: Reading) -> None:
         if self.log is None:
@@ -126,8 +135,7 @@ class Monitor:
         self._over.set()
         self._thread.join()
         last = self._read()
-        if self._display is not None:
-            self._display.close(self._first, last)
+        self._show(Display.close, self._first, last)
         if self.log is not None:
             with contextlib.suppress(OSError):
                 self.log.close(self._first, last)

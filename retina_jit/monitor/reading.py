@@ -36,8 +36,10 @@ class Reading:
         Device -> its counters, under DPDK's names of extended statistics; empty for captures.
     gauges : dict
         connections (in the tables now), arena_bytes, ring_filled (fullest ring, 0 to 1), memory_bytes (of the process).
-    calls, failed : dict
-        Subscription -> events handed over to it, calls that raised.
+    failed : dict
+        Subscription -> calls that raised.
+    delivered : int
+        Events handed over to callbacks and sinks.
     sources : list of str
         What is being read.
     """

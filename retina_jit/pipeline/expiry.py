@@ -95,13 +95,11 @@ def _sweep(w, visits):
     They do when connections come and go while capture time stands still.
     """
     worker = WORKER_AT(w)
-    t = timers.TIMERS_AT(worker.timers)
     while visits > 0:
         block = timers.take_stale(worker.timers)
         if block == 0:
             break
-        tick = t.now + ((t.sweep - t.now) & (timers.SLOTS - 1))
-        visits -= timers.file_block(worker.timers, worker.table, block, tick)
+        visits -= timers.file_block(worker.timers, worker.table, block, timers.stale_tick(worker.timers))
 
 
 @kernel
@@ -130,6 +128,9 @@ def make_room(w):
     table = TABLE_AT(worker.table)
     if t.now == 0:
         return 0
+    # What is due may hang in the chain that is being swept.
+    while table.live >= table.most and t.swept:
+        _sweep(w, 1)
     while table.live >= table.most and _turn(w, 1) <= 0:
         pass
     if worker.evict:
@@ -164,7 +165,11 @@ def note_attempt(w, index):
 def drain(w):
     """The input is over: end every connection."""
     worker = WORKER_AT(w)
-    if timers.TIMERS_AT(worker.timers).now:
+    t = timers.TIMERS_AT(worker.timers)
+    if t.now:
+        while t.swept:
+            _sweep(w, 1)
+        t.sweep = 0
         _turn(w, FOREVER)
     unused = TABLE_AT(worker.table).unused
     for index in range(unused):

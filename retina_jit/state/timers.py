@@ -38,6 +38,7 @@ TIMERS = np.dtype(
         ("entries", "i8"),  # in all chains
         ("most_entries", "i8"),  # more of them than this: it is time to sweep
         ("sweep", "i8"),  # slots still to be swept
+        ("swept_tick", "i8"),  # under which that chain was filed
         ("swept", "i8"),  # first block of the chain that is being swept, unhooked from its slot
     ]
 )
@@ -128,6 +129,7 @@ def take_stale(timers):
     t = TIMERS_AT(timers)
     while t.swept == 0 and t.sweep:
         t.sweep -= 1
+        t.swept_tick = t.now + ((t.sweep - t.now) & (SLOTS - 1))
         slot = t.slots + 8 * t.sweep
         t.swept = load64(slot)
         store64(slot, 0)
@@ -136,6 +138,13 @@ def take_stale(timers):
         t.swept = load64(block)
         t.entries -= count_of(block)
     return block
+
+
+@kernel
+def stale_tick(timers):
+    """Where what was stale and is still valid is to be filed: where it stood, or now, if time has gone past that meanwhile."""
+    t = TIMERS_AT(timers)
+    return max(t.swept_tick, t.now)
 
 
 @kernel

@@ -11,7 +11,6 @@ from retina_jit.state.flowkey import set_key
 from retina_jit.state.layout import PACKET
 from retina_jit.state.table import CONNECTION_AT, find, insert, record_address, remove
 from retina_jit.state.timers import (
-    SLOTS,
     TIMERS_AT,
     count_of,
     entry_number,
@@ -19,6 +18,7 @@ from retina_jit.state.timers import (
     file_block,
     free_block,
     index_in,
+    stale_tick,
     take_block,
     take_stale,
 )
@@ -96,11 +96,10 @@ def take(timers, tables, tick, out):
 @entry
 def sweep_block(timers, tables):
     """Sweep the next block. Returns whether there was one."""
-    t = TIMERS_AT(timers)
     block = take_stale(timers)
     if block == 0:
         return 0
-    file_block(timers, tables, block, t.now + ((t.sweep - t.now) & (SLOTS - 1)))
+    file_block(timers, tables, block, stale_tick(timers))
     return 1
 
 

@@ -252,6 +252,23 @@ def test_stale_entries_are_swept_while_time_stands_still(ticks):
     assert int(w["entries"][0]) == 0
 
 
+def test_what_falls_due_while_its_slot_is_swept_is_not_put_off_for_a_turn():
+    timers = Timers(1000)
+    w = timers.words
+    w["now"] = 5
+    for n in range(1000):
+        timers.file(n, 19 * RESOLUTION)
+    w["sweep"] = 21  # the slots below it: that of tick 20 is the first
+    assert call("sweep_block", at(w), at(timers.table.words)) == 1
+    assert int(w["swept"][0]) != 0
+    found = [index for tick in range(6, 23) for index in timers.take(tick)]
+    assert 0 < len(found) < 1000
+    while int(w["swept"][0]):
+        call("sweep_block", at(w), at(timers.table.words))
+    found += timers.take(22) + timers.take(23)
+    assert sorted(found) == list(range(1000))
+
+
 # ------------------------------------------------------------------------------------------------------------ arena
 
 
