@@ -96,8 +96,14 @@ class OwnEntry:
     def _compile_here(self) -> jit.Entry:
         import numba
 
-        known = hasattr(self.function, "nopython_signatures")
-        self.dispatcher = self.function if known else numba.njit(nogil=True, error_model="numpy")(self.function)
+        function: Any = self.function
+        if not hasattr(function, "nopython_signatures"):
+            self.dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+        elif not getattr(function, "_can_compile", True) or function.locals:
+            self.dispatcher = function
+        else:
+            # Not what Python may have called already: that was compiled with Python's division by zero, which raises.
+            self.dispatcher = numba.jit(**{"error_model": "numpy"} | function.targetoptions)(function.py_func)
         scope: dict[str, Any] = {**self.values, "user": self.dispatcher}
         exec(self._source(set(), (), ""), scope)  # noqa: S102
         try:

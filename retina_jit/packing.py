@@ -116,6 +116,8 @@ class Packer:
         return ("from", v.__module__, v.__name__)
 
     def _dispatcher(self, v: Any, where: str) -> Any:
+        if not getattr(v, "_can_compile", True):
+            raise Unpackable(f"{where}, compiled with signatures of its own")
         options = {k: o for k, o in getattr(v, "targetoptions", {"": None}).items() if k not in IGNORED}
         if getattr(v, "locals", None) or any(k not in OPTIONS or type(o) not in LITERALS for k, o in options.items()):
             raise Unpackable(f"{where}, compiled with options of its own")
@@ -222,6 +224,7 @@ class _Unpacker:
             made = FunctionType(marshal.loads(code), known, name, None, cells)
             made.__defaults__ = tuple(self.value(d) for d in defaults) or None
             made.__kwdefaults__ = {k: self.value(d) for k, d in keywords.items()} or None
+            # Numba gives a function that does not say otherwise the error model of its caller, and own_kernel's is NumPy's.
             chosen: dict[str, Any] = {"nogil": True, "error_model": "numpy"} | options
             chosen.pop("nopython", None)
             self._made[key] = numba.njit(**chosen)(made)

@@ -21,8 +21,8 @@ HERE = 3
 TABLE = np.arange(8)
 
 
-def made(function: Any, **more: Any) -> OwnEntry:
-    return OwnEntry("a test", function, "word", ["return user(word)"], **more)
+def made(function: Any, where: str = "a test", **more: Any) -> OwnEntry:
+    return OwnEntry(where, function, "word", ["return user(word)"], **more)
 
 
 def from_text(text: str, **known: Any) -> Any:
@@ -86,6 +86,34 @@ def test_what_a_function_refers_to_goes_with_it():
     assert own.unit
     assert own.entry()(7) == sum(range(8)) + 14 + 21 + 40 + 3 + retina_jit.ACCEPT
     assert own.dispatcher is None, "a child process has compiled it"
+
+
+def test_signatures_of_its_own_hold():
+    narrow = numba.njit("uint8(uint8)")(lambda word: word)
+    own = made(from_text("def f(word):\n    return g(word)\n", g=narrow), "narrow")
+    assert own.entry()(300) == made(narrow, "narrow").entry()(300) == 300 % 256
+    with pytest.raises(Unpackable, match="f uses g, compiled with signatures of its own"):
+        Packer().value(from_text("def f():\n    return g()\n", g=narrow), "it")
+
+
+def test_a_division_by_zero_means_the_same_in_every_process():
+    large = np.arange(1 << 18)
+
+    @numba.njit
+    def ratio(word):
+        return 5 // word
+
+    @numba.njit
+    def here(word):
+        return 5 // word + large[0]
+
+    for f in (ratio, here):
+        with pytest.raises(ZeroDivisionError):
+            f(0)
+    packed, local = made(ratio), made(here, "here")
+    assert packed.unit
+    assert not local.unit
+    assert packed.entry()(0) == local.entry()(0) == 0
 
 
 def test_values_come_back_as_they_were():
