@@ -142,9 +142,9 @@ def arguments(
     channels : int
         Memory channels.
     further : sequence of str
-        The user's.
+        The user's, a word each.
     """
-    given = [part for text in further for part in text.split(None, 1)] if any(" " in t for t in further) else list(further)
+    given = list(further)
 
     def has(*names: str) -> bool:
         return any(g == n or g.startswith(f"{n}=") or (len(n) == 2 and g.startswith(n)) for g in given for n in names)

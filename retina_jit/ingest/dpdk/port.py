@@ -256,7 +256,7 @@ class Port:
         self._call["rte_eth_xstats_get_names"](self.number, names, count)
         count = min(count, self._check(self._call["rte_eth_xstats_get"](self.number, values, count), "reading its counters"))
         raw = names.raw
-        return {raw[64 * values[2 * n] :].partition(b"\0")[0].decode(): values[2 * n + 1] for n in range(count)}
+        return {raw[64 * values[2 * n] : 64 * values[2 * n] + 64].partition(b"\0")[0].decode(): values[2 * n + 1] for n in range(count)}
 
     @property
     def link(self) -> tuple[bool, int]:

@@ -117,6 +117,7 @@ class Receiver:
         self.ports: list[Port] = []
         self.pools: dict[int, mempool.Pool] = {}
         self._lock, self._started = threading.Lock(), False
+        self._fault: BaseException | None = None
         library()
         virtual = [d for d in devices if not PCI.fullmatch(d.partition(",")[0])]
         need = mempool.size(settings.capacity, settings.mtu)
@@ -153,20 +154,32 @@ class Receiver:
         return (at.value, flag.value) if code == 0 else (0, 0)
 
     def start(self) -> None:
-        """Begin to receive, if it has not begun; the first worker that asks does it."""
+        """Begin to receive, if it has not begun; the first worker that asks does it. What fails then is an error of each that asks later,
+        too: it would poll ports that never start.
+        """
         with self._lock:
-            if not self._started:
-                self._started = True
-                for index, port in enumerate(self.ports):
-                    port.start(promiscuous=self.settings.promiscuous)
-                    if port.queues > 1:
-                        port.share_out(self._table(index))
-                    if self.rules and not any(s.device == index for s in self.sinks):
-                        self.hardware_rules += flow.install(port, self.rules, range(port.queues))
-                for n in range(self.workers, len(self.lanes)):
-                    thread = threading.Thread(target=self._drain, args=(n,), daemon=True, name=f"retina-jit sink {n - self.workers}")
-                    thread.start()
-                    self._draining.append(thread)
+            if self._fault is not None:
+                raise self._fault
+            if self._started:
+                return
+            try:
+                self._begin()
+            except BaseException as fault:
+                self._fault = fault
+                raise
+            self._started = True
+
+    def _begin(self) -> None:
+        for index, port in enumerate(self.ports):
+            port.start(promiscuous=self.settings.promiscuous)
+            if port.queues > 1:
+                port.share_out(self._table(index))
+            if self.rules and not any(s.device == index for s in self.sinks):
+                self.hardware_rules += flow.install(port, self.rules, range(port.queues))
+        for n in range(self.workers, len(self.lanes)):
+            thread = threading.Thread(target=self._drain, args=(n,), daemon=True, name=f"retina-jit sink {n - self.workers}")
+            thread.start()
+            self._draining.append(thread)
 
     def _table(self, index: int) -> list[int]:
         """Return the queue of each bucket of a port's hash."""
