@@ -19,7 +19,10 @@ _ETHERNET = 1
 
 
 class Pcap(Events):
-    """A pcap file with times in nanoseconds; all packets have one link type."""
+    """A pcap file with times in nanoseconds; all packets have one link type.
+
+    A record has 32 bits for the seconds: a time before 1970 or from 2106 on is written modulo 2^32 s, as pcapng's are modulo 2^64 ns.
+    """
 
     def __init__(self, out: BinaryIO) -> None:
         super().__init__()
@@ -61,7 +64,7 @@ class Pcap(Events):
                     put(self._out, b"".join(parts))
                     raise ConfigError(f"packets of link types {self._link} and {link} do not go into one pcap file: use -T pcapng")
                 self._begin(link)
-            parts += [_PCAP(ts // 10**9, ts % 10**9, len(data), length), data]
+            parts += [_PCAP(ts // 10**9 & 0xFFFFFFFF, ts % 10**9, len(data), length), data]
         put(self._out, b"".join(parts))
 
     def _begin(self, link: int) -> None:

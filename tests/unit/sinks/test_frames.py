@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import shutil
+import struct
 import subprocess
 
 import pytest
 from oracle.captures import read_capture
 from support.running import SAMPLES, config, runtime
 
+from retina_jit.datatypes.captured import CapturedFrame
 from retina_jit.errors import ConfigError
 from retina_jit.sinks import CAPTURES, wanted_types
 from retina_jit.subscription import named
@@ -63,3 +65,22 @@ def test_only_packets_go_into_a_capture():
     s.sink = CAPTURES["pcap"](io.BytesIO())
     with pytest.raises(ConfigError, match="a capture file holds packets: write ZcFrame"):
         runtime([s], [SAMPLES / "tls.pcap"], config()).run()
+
+
+def event(ts: int, data: bytes) -> bytes:
+    """The record of a CapturedFrame and the bytes it points to, an event of subscription 0 that begins at 0."""
+    return struct.pack("<qIIqq", ts, len(data), 0, 1, 32 << 32 | len(data)) + data
+
+
+@pytest.mark.parametrize("ts", [-1, -(1 << 63), (1 << 32) * 10**9, (1 << 63) - 1])
+@pytest.mark.parametrize("form", ["pcap", "pcapng"])
+def test_a_time_that_the_format_cannot_say_ends_nothing(form, ts):
+    """pcap says seconds modulo 2^32, pcapng nanoseconds modulo 2^64; the packets before and behind are whole."""
+    out = io.BytesIO()
+    sink = CAPTURES[form](out)
+    sink.open({0: ((CapturedFrame,), (0,))}, 1)
+    for one in (5, ts, 7):
+        sink.write(event(one, b"abc"), iter([(0, 0)]))
+    sink.close()
+    most = (1 << 32) * 10**9 if form == "pcap" else 1 << 64
+    assert [(f.ts % most, f.data) for f in read_capture(out.getvalue()).frames] == [(5, b"abc"), (ts % most, b"abc"), (7, b"abc")]
