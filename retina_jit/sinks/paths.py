@@ -44,6 +44,10 @@ def rotation(text: str) -> Rotation:
     return Rotation(size, seconds)
 
 
+def _when(text: str) -> Rotation:
+    return rotation(text) if text else Rotation()
+
+
 class Rotating:
     """A sink whose files are numbered, x.00000.jsonl and so on, each whole in itself.
 
@@ -57,15 +61,14 @@ class Rotating:
 
     def __init__(self, make: Callable[[BinaryIO], Any], path: Path, when: Rotation) -> None:
         self._make, self._path, self._when = make, path, when
-        self._number = 0
         self.names: dict[int, str] = {}
         self._before = 0
         self._mine: Mapping[int, Layout] | None = None
-        self._begin()
+        self._begin(0)
 
-    def _begin(self) -> None:
-        self._file = _opened(self._path.with_name(f"{self._path.stem}.{self._number:05d}{self._path.suffix}"))
-        self._sink = self._make(self._file)
+    def _begin(self, number: int) -> None:
+        file = _opened(self._path.with_name(f"{self._path.stem}.{number:05d}{self._path.suffix}"))
+        self._sink, self._file, self._number = self._make(file), file, number
         self._begun = time.monotonic()
 
     @property
@@ -103,15 +106,14 @@ class Rotating:
         return 0 < self._when.size <= self._file.tell()
 
     def _next(self) -> None:
-        self._end()
-        self._number += 1
-        self._begin()
-        self._open()
-
-    def _end(self) -> None:
-        self._sink.close()
-        self._before += self._sink.lines
-        self._file.close()
+        # The next file first: if it cannot be had, the one before is still the one that `close` ends. And each is ended once.
+        sink, file = self._sink, self._file
+        self._begin(self._number + 1)
+        self._before += sink.lines
+        try:
+            self._open()
+        finally:
+            _end(sink, file)
 
     def flush(self) -> None:
         """Write what is gathered; begin another file when it is time for it."""
@@ -121,8 +123,12 @@ class Rotating:
 
     def close(self) -> None:
         """End the last file."""
-        self._end()
-        self._sink.lines = 0
+        _end(self._sink, self._file)
+
+
+def _end(sink: Any, file: BinaryIO) -> None:
+    with file:
+        sink.close()
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -157,10 +163,17 @@ class Paths:
 
     def __init__(self) -> None:
         self._sinks: dict[tuple[str, str], Any] = {}
+        self._rotated: dict[tuple[str, str], str] = {}
         self._files: list[BinaryIO] = []
 
     def get(self, target: str, rotate: str = "") -> Sink:
-        """Return the sink of a path."""
+        """Return the sink of a path.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be opened, or another subscription begins it anew at other times.
+        """
         form, name = format_of(target)
         path = Path(name)
         key = form, str(path)
@@ -172,6 +185,9 @@ class Paths:
             else:
                 self._files.append(_opened(path))
                 self._sinks[key] = (FORMATS | CAPTURES)[form](self._files[-1])
+            self._rotated[key] = rotate
+        elif _when(rotate) != _when(self._rotated[key]):
+            raise ConfigError(f"{path}: rotate {self._rotated[key]!r} and {rotate!r}: subscriptions that share a file begin it anew alike")
         found: Sink = self._sinks[key]
         return found
 
@@ -181,9 +197,14 @@ class Paths:
         return wanted_types(form, [t.__name__ for t in types]) if form in FOLDERS | CAPTURES else list(types)
 
     def close(self) -> None:
-        """End all of them."""
-        for sink in self._sinks.values():
-            sink.close()
-        for file in self._files:
-            file.close()
+        """End all of them, also if one cannot be ended; the first error is raised then."""
+        ends = [*(sink.close for sink in self._sinks.values()), *(file.close for file in self._files)]
         self._sinks, self._files = {}, []
+        faults = []
+        for end in ends:
+            try:
+                end()
+            except Exception as fault:  # noqa: BLE001 - raised when the others have ended
+                faults.append(fault)
+        if faults:
+            raise faults[0]

@@ -16,7 +16,8 @@ from support.running import SAMPLES, config, runtime
 
 import retina_jit as rj
 from retina_jit.errors import ConfigError, SubscriptionError
-from retina_jit.sinks.paths import format_of, rotation
+from retina_jit.sinks import FORMATS
+from retina_jit.sinks.paths import Paths, Rotating, format_of, rotation
 from retina_jit.subscription import subscriptions_of
 
 PATH = SAMPLES / "tls.pcap"
@@ -125,3 +126,85 @@ def test_the_words_for_it(tmp_path):
         runtime(subscribed("ConnRecord", Path(tmp_path) / "no" / "x.csv"), [PATH], config())
     with pytest.raises(SubscriptionError, match="does not go with deliver='batch'"):
         subscribed("ConnRecord", "x.csv", deliver="batch")
+
+
+class Failing:
+    """A sink of lines whose end fails, or is noted."""
+
+    def __init__(self, out, ended, fails=False):
+        self._out, self._ended, self._fails, self.lines = out, ended, fails, 0
+
+    def open(self, mine, count):
+        pass
+
+    def take(self, address, length):
+        self._out.write(b"x" * length)
+        self.lines += 1
+        return length
+
+    def flush(self):
+        self._out.flush()
+
+    def close(self):
+        self._ended.append(Path(self._out.name).name)
+        if self._fails:
+            raise OSError(f"no room for the end of {Path(self._out.name).name}")
+
+
+def test_a_sink_that_cannot_be_ended_does_not_keep_others_from_it(tmp_path, monkeypatch):
+    ended = []
+    monkeypatch.setitem(FORMATS, "jsonl", lambda out: Failing(out, ended, fails="good" not in out.name))
+    paths = Paths()
+    for name in ("good0", "bad1", "good2", "bad3"):
+        paths.get(str(tmp_path / f"{name}.jsonl"))
+    files = list(paths._files)
+    with pytest.raises(OSError, match=r"the end of bad1\.jsonl"):
+        paths.close()
+    assert ended == ["good0.jsonl", "bad1.jsonl", "good2.jsonl", "bad3.jsonl"] and all(f.closed for f in files)
+    paths.close()
+    assert len(ended) == 4
+
+
+def test_a_next_file_that_cannot_be_opened_leaves_the_one_before_whole(tmp_path):
+    ended = []
+    sink = Rotating(lambda out: Failing(out, ended), tmp_path / "x.jsonl", rotation("1k"))
+    sink.open({}, 1)
+    sink.take(0, 1001)
+    (tmp_path / "x.00001.jsonl").mkdir()
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"x\.00001\.jsonl: Is a directory"):
+            sink.take(0, 1)
+    assert ended == []
+    (tmp_path / "x.00001.jsonl").rmdir()
+    sink.take(0, 3)
+    assert ended == ["x.00000.jsonl"] and sink.lines == 2
+    sink.close()
+    assert ended == ["x.00000.jsonl", "x.00001.jsonl"] and sink.lines == 2
+    assert [(tmp_path / f"x.0000{n}.jsonl").stat().st_size for n in range(2)] == [1001, 3]
+
+
+def test_a_file_that_cannot_be_ended_is_ended_once(tmp_path):
+    ended = []
+    sink = Rotating(lambda out: Failing(out, ended, fails="00000" in out.name), tmp_path / "x.jsonl", rotation("1k"))
+    sink.open({}, 1)
+    sink.take(0, 1001)
+    with pytest.raises(OSError, match=r"the end of x\.00000\.jsonl"):
+        sink.take(0, 1)
+    sink.close()
+    assert ended == ["x.00000.jsonl", "x.00001.jsonl"]
+
+
+@pytest.mark.parametrize(("first", "second"), [("", "1M"), ("1M", ""), ("1M", "2M")])
+def test_a_file_is_begun_anew_in_one_way(first, second, tmp_path):
+    paths = Paths()
+    sink = paths.get(str(tmp_path / "x.jsonl"), first)
+    with pytest.raises(ConfigError, match=r"x\.jsonl: rotate .* and .*: subscriptions that share a file begin it anew alike"):
+        paths.get(str(tmp_path / "x.jsonl"), second)
+    assert paths.get(str(tmp_path / "x.jsonl"), first) is sink
+    paths.close()
+
+
+def test_the_same_rotation_in_other_words_is_the_same(tmp_path):
+    paths = Paths()
+    assert paths.get(str(tmp_path / "x.jsonl"), "1M,60s") is paths.get(str(tmp_path / "x.jsonl"), "1min, 1000k")
+    paths.close()
