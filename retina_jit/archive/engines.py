@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
 
-from retina_jit.archive.tasks import Done, Task, perform
+from retina_jit.archive.tasks import Done, Task, begun, perform
 from retina_jit.errors import ConfigError, RetinaJitError
 
 TRIES = 3
@@ -35,7 +36,7 @@ def in_processes(tasks: Sequence[Task], processes: int, waiting: Waiting) -> Ite
     Raises
     ------
     LostError
-        A task whose process has died `TRIES` times.
+        A task that was being done when a process died, `TRIES` times.
     """
     left = dict.fromkeys(tasks, 0)
     while left:
@@ -43,6 +44,7 @@ def in_processes(tasks: Sequence[Task], processes: int, waiting: Waiting) -> Ite
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(min(processes, len(left)), context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
         futures: dict[Future[Done], Task] = {}
+        fault: BrokenProcessPool | None = None
         try:
             for task in left:
                 futures[pool.submit(perform, task)] = task
@@ -51,27 +53,44 @@ def in_processes(tasks: Sequence[Task], processes: int, waiting: Waiting) -> Ite
                 ended, open_ = wait(open_, PERIOD, FIRST_COMPLETED)
                 waiting()
                 for future in ended:
+                    if isinstance(found := future.exception(), BrokenProcessPool):
+                        fault = found  # told of all that had not ended: those that had are still taken
+                        continue
                     task = futures[future]
                     done = future.result()
                     del left[task]
                     yield task, done
-        except BrokenProcessPool as error:
-            # Which task it was is not known: all that were not done are tried again.
-            for task in left:
-                left[task] += 1
-                if left[task] >= TRIES:
-                    raise LostError(f"{', '.join(task.files[:3])}: a process that worked on it has died {TRIES} times; see its part {task.part}") from error
+        except BrokenProcessPool as error:  # before all were handed over
+            fault = error
         finally:
             _kill(pool)
+        if left:
+            _count(left, fault)
+
+
+def _count(left: dict[Task, int], fault: BrokenProcessPool | None) -> None:
+    """Count a death for the tasks that were being done, for which of them it was is not known; for all if it was at the start."""
+    at_work = set[str]().union(*(begun(folder) for folder in {Path(task.part).parent for task in left}))
+    for task in [t for t in left if t.part in at_work] or left:
+        left[task] += 1
+        if left[task] >= TRIES:
+            raise _lost(task) from fault
+
+
+def _lost(task: Task) -> LostError:
+    return LostError(f"{', '.join(task.files[:3])}: a process that worked on it has died {TRIES} times; see its part {task.part}")
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:
-    """End a pool without waiting for what it is at."""
+    """End a pool without waiting for what it is at; afterwards its processes write nothing more."""
     processes = list((getattr(pool, "_processes", None) or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         with contextlib.suppress(Exception):
-            process.terminate()
+            process.kill()
+    for process in processes:
+        with contextlib.suppress(Exception):
+            process.join(PATIENCE)
 
 
 def on_dask(tasks: Sequence[Task], scheduler: str, waiting: Waiting) -> Iterator[tuple[Task, Done]]:
@@ -81,6 +100,8 @@ def on_dask(tasks: Sequence[Task], scheduler: str, waiting: Waiting) -> Iterator
     ------
     ConfigError
         `distributed` is not installed, or nobody answers at the address.
+    LostError
+        A task whose workers have died again and again.
     """
     try:
         from distributed import Client
@@ -96,13 +117,19 @@ def on_dask(tasks: Sequence[Task], scheduler: str, waiting: Waiting) -> Iterator
         try:
             while open_:
                 for future in [f for f in open_ if f.done()]:
-                    yield open_.pop(future), _result(future)
+                    task = open_.pop(future)
+                    yield task, _result(future, task)
                 waiting()
                 time.sleep(PERIOD)
         finally:
             client.cancel(list(open_))
 
 
-def _result(future: Any) -> Done:
-    done: Done = future.result()
+def _result(future: Any, task: Task) -> Done:
+    from distributed import KilledWorker
+
+    try:
+        done: Done = future.result()
+    except KilledWorker as error:
+        raise _lost(task) from error
     return done

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import secrets
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from retina_jit import __version__
 from retina_jit.config import RuntimeConfig
@@ -17,6 +22,9 @@ from retina_jit.ingest.order import first_time
 from retina_jit.runtime import Runtime
 from retina_jit.sinks import FORMATS
 from retina_jit.subscription import Subscription, named
+
+UNFINISHED, READ = ".unfinished", ".read"
+"""Ends of names beside a part: what a task has written so far, and how far it has read."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,16 @@ def _nothing(*_: Any) -> None:
 
 
 @dataclass(frozen=True)
+class Capture:
+    """A capture as it was when the work was planned."""
+
+    path: str
+    size: int
+    changed: int
+    """When [ns since 1970]."""
+
+
+@dataclass(frozen=True, eq=False)
 class Task:
     """A part of the work: captures in the order of time, and of their connections share `number` of `of`."""
 
@@ -54,10 +72,8 @@ class Task:
     part: str
     """File that the result is written to; `<part>.json` beside it tells that it is whole."""
 
-    @property
-    def size(self) -> int:
-        """Bytes that it reads."""
-        return sum(Path(f).stat().st_size for f in self.files if Path(f).exists())
+    size: int
+    """Bytes that it reads."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,7 @@ def perform(task: Task) -> Done:
     RetinaJitError
         A mistake in filter, data types or configuration; a capture that cannot be read is told in `Done.failed`.
     """
-    unfinished = Path(f"{task.part}.unfinished")
+    unfinished = _beside(Path(task.part), UNFINISHED)
     with unfinished.open("wb") as out:
         sink = FORMATS[task.question.format](out)
         try:
@@ -100,6 +116,7 @@ def perform(task: Task) -> Done:
         done = Done(done.counters, done.problems, sink.lines)
         unfinished.replace(task.part)
     _write_whole(Path(f"{task.part}.json"), json.dumps(vars(done)))
+    Path(f"{task.part}{READ}").unlink(missing_ok=True)
     return done
 
 
@@ -107,7 +124,7 @@ class _Position:
     """Notes now and then how far a task is, in a file that whoever waits for it may read."""
 
     def __init__(self, task: Task) -> None:
-        self._path = Path(f"{task.part}.read")
+        self._path = Path(f"{task.part}{READ}")
         self._before, self._name, self._last = 0, "", 0
 
     def __call__(self, worker: Any) -> None:
@@ -120,12 +137,26 @@ class _Position:
         _write_whole(self._path, str(self._before + self._last))
 
 
-def position(task: Task) -> int:
-    """Return how many bytes a task has read by now."""
-    try:
-        return int(Path(f"{task.part}.read").read_text())
-    except (OSError, ValueError):
-        return 0
+def positions(folder: Path) -> int:
+    """Return how many bytes the tasks that are being done have read by now."""
+    found = 0
+    for path in _ending(folder, READ):
+        with contextlib.suppress(OSError, ValueError):  # the task ends just now
+            found += int(path.read_text())
+    return found
+
+
+def begun(folder: Path) -> set[str]:
+    """Return the parts of tasks that were begun and have not ended, and forget that they were."""
+    left = _ending(folder, UNFINISHED)
+    for path in left:
+        path.unlink(missing_ok=True)
+    return {str(folder / path.name.partition(".")[0]) for path in left}
+
+
+def _ending(folder: Path, ending: str) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return [Path(e.path) for e in entries if e.name.endswith(ending)]
 
 
 def finished(task: Task) -> Done | None:
@@ -138,39 +169,58 @@ def finished(task: Task) -> Done | None:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    made = path.with_name(f"{path.name}.{os.getpid()}")
+    made = _beside(path, ".new")
     made.write_text(text)
     made.replace(path)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """Return a name that no other writer has: a task that was taken for lost may still be at work, on another machine too."""
+    return path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}{ending}")
 
 
 # ------------------------------------------------------------------------------------------------------------- planning
 
 
-def in_time_order(files: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def in_time_order(files: Sequence[str]) -> tuple[list[Capture], dict[str, str]]:
     """Return the captures in the order of their first packets, and those that cannot be read with the reason.
 
     A capture without any packet comes first; which begin at the same time keep the order given.
     """
     times, failed = {}, {}
-    for file in files:
+    for file in dict.fromkeys(files):
         try:
-            times[file] = first_time(file)
+            time, found = first_time(file), Path(file).stat()
         except SourceError as error:
             failed[file] = str(error)
-    return sorted(times, key=lambda file: times[file]), failed
+        except OSError as fault:
+            failed[file] = f"{file}: {fault.strerror}"
+        else:
+            times[Capture(file, found.st_size, found.st_mtime_ns)] = time
+    return sorted(times, key=lambda capture: times[capture]), failed
 
 
-def plan(question: Question, files: Sequence[str], shares: int, folder: Path, *, per_file: bool) -> list[Task]:
-    """Cut the work into tasks: one per capture, or `shares` of the connections of all captures."""
-    key = digest(question, files, shares, per_file=per_file)
+def plan(question: Question, captures: Sequence[Capture], shares: int, folder: Path, key: str, *, per_file: bool) -> list[Task]:
+    """Cut the work into tasks: one per capture, or `shares` of the connections of all captures; `key` is its `digest`."""
     seed = int(key[:15], 16)
     if per_file:
-        return [Task(question, (file,), 0, 1, seed, str(folder / f"{n:06d}")) for n, file in enumerate(files)]
-    return [Task(question, tuple(files), n, shares, seed, str(folder / f"{n:06d}")) for n in range(shares)]
+        return [Task(question, (c.path,), 0, 1, seed, str(folder / f"{n:06d}"), c.size) for n, c in enumerate(captures)]
+    files, size = tuple(c.path for c in captures), sum(c.size for c in captures)
+    return [Task(question, files, n, shares, seed, str(folder / f"{n:06d}"), size) for n in range(shares)]
 
 
-def digest(question: Question, files: Sequence[str], shares: int, *, per_file: bool) -> str:
-    """Return what the parts of a plan are known by: they are of use to nobody who asks anything else of anything else."""
-    stats = [(str(Path(f).resolve()), Path(f).stat().st_size, Path(f).stat().st_mtime_ns) for f in files]
-    said = [__version__, question.types, question.filter, question.format, repr(question.config), stats, per_file or shares]
+def digest(question: Question, captures: Sequence[Capture], shares: int, *, per_file: bool) -> str:
+    """Return what the parts of a plan are known by: they are of use to nobody who asks anything else of anything else.
+
+    How a machine goes about it is not in it, so that the work may go on on another one.
+    """
+    config = msgspec.structs.replace(without_services(question.config), protocols=(), read_ahead=True)
+    protocols = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in question.config.protocols]
+    files = [(c.path, c.size, c.changed) for c in captures]
+    said = [__version__, question.types, question.filter, question.format, repr(config), protocols, files, per_file or shares]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def without_services(config: RuntimeConfig) -> RuntimeConfig:
+    """Return a configuration without what many processes cannot each do: serve a port, write a log, give up rights."""
+    return msgspec.structs.replace(config, workers=1, monitor=None, prometheus=None, online=None, user=None)

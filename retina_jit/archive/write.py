@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,18 @@ import msgspec
 
 from retina_jit import stats
 from retina_jit.archive import tasks as planning
-from retina_jit.archive.engines import in_processes, on_dask
-from retina_jit.archive.tasks import Done, Question, Task, finished, in_time_order, plan, position
+from retina_jit.archive.engines import PERIOD, in_processes, on_dask
+from retina_jit.archive.tasks import (
+    Done,
+    Question,
+    Task,
+    begun,
+    finished,
+    in_time_order,
+    plan,
+    positions,
+    without_services,
+)
 from retina_jit.config import RuntimeConfig
 from retina_jit.errors import ConfigError, SourceError
 from retina_jit.ingest.sources import expand
@@ -100,34 +111,54 @@ def write(
         raise ConfigError(f"-T {format}: its files cannot be put together from parts; leave out -j and --per-file, or take one of {', '.join(JOIN)}")
     base = (config or RuntimeConfig()).check()
     # Where there is a process for every core, threads that help would only be in the way.
-    chosen = msgspec.structs.replace(base, workers=1, read_ahead=base.read_ahead and processes < len(os.sched_getaffinity(0)))
+    chosen = msgspec.structs.replace(
+        without_services(base),
+        read_ahead=base.read_ahead and processes < len(os.sched_getaffinity(0)),
+        protocols=tuple(str(Path(file).expanduser().resolve()) for file in base.protocols),
+    )
     for file in chosen.protocols:
         load_protocol(file)
     question = Question(tuple(types), filter, format, chosen)
-    files, failed = in_time_order(list(expand(sources)))
-    if not files:
+    # Whoever does a task may have another working folder.
+    captures, failed = in_time_order([str(Path(file).resolve()) for file in expand(sources)])
+    if not captures:
         raise SourceError("\n".join(failed.values()) or "no capture to read")
     # Compiled once, here: the processes find the object files.
     with Path("/dev/null").open("wb") as nowhere:
         Program(question.subscriptions(FORMATS[format](nowhere)), None, chosen.tunnels(), chosen.sample < 1)
-    folder = Path(f"{output}.parts")
-    key = planning.digest(question, files, processes, per_file=per_file)
+    folder = Path(f"{output}.parts").resolve()
+    key = planning.digest(question, captures, processes, per_file=per_file)
     _take_over(folder, key)
-    work = plan(question, files, processes, folder, per_file=per_file)
+    work = plan(question, captures, processes, folder, key, per_file=per_file)
     done = {task: known for task in work if (known := finished(task))}
     kept = len(done)
     left = [task for task in work if task not in done]
-
-    def waiting() -> None:
-        if progress is not None:
-            progress(sum(t.size if t in done else position(t) for t in work), sum(t.size for t in work))
-
+    waiting = _Waiting(progress, folder, sum(task.size for task in work), sum(task.size for task in done))
     for task, told in on_dask(left, scheduler, waiting) if scheduler else in_processes(left, processes, waiting):
         done[task] = told
-        waiting()
+        waiting.done += task.size
     if not per_file and (lost := [d.failed for d in done.values() if d.failed]):
         raise SourceError(f"{lost[0]}; what is done is kept in {folder}")
     return _finish(work, done, failed, kept, Path(output), folder, JOIN[format], per_file=per_file)
+
+
+class _Waiting:
+    """Tells how far the work is; looks at what is being done once in a while, for it may be many files."""
+
+    def __init__(self, progress: Progress | None, folder: Path, total: int, done: int) -> None:
+        self.done = done
+        """Bytes of the tasks that have ended."""
+        self._progress, self._folder, self._total = progress, folder, total
+        self._being_read, self._next = 0, 0.0
+
+    def __call__(self) -> None:
+        if self._progress is None:
+            return
+        now = time.monotonic()
+        if now >= self._next:
+            self._being_read = positions(self._folder)
+            self._next = now + max(PERIOD, 10 * (time.monotonic() - now))
+        self._progress(min(self.done + self._being_read, self._total), self._total)
 
 
 def _take_over(folder: Path, key: str) -> None:
@@ -135,16 +166,29 @@ def _take_over(folder: Path, key: str) -> None:
     noted = folder / "plan.json"
     with contextlib.suppress(OSError, ValueError):
         if json.loads(noted.read_text()) == key:
+            begun(folder)  # which of them were begun is told of this run
             return
     if folder.exists():
-        if not noted.exists():
+        # Empty: somebody came to an end between making it and saying what it is for.
+        if not noted.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(f"{folder}: is in the way; parts of the output are kept there")
-        shutil.rmtree(folder)
+        _discard(folder)
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
         raise ConfigError(f"{folder}: {fault.strerror}") from fault
     noted.write_text(json.dumps(key))
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder of parts; what tells that it is one goes last. A task that was done twice may still write to it."""
+    for _ in range(3):
+        with contextlib.suppress(FileNotFoundError):
+            for path in sorted(folder.iterdir(), key=lambda path: path.name == "plan.json"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+            return
 
 
 def _finish(
@@ -155,7 +199,7 @@ def _finish(
     good = [task for task in work if not done[task].failed]
     failed |= {task.files[0]: done[task].failed for task in work if done[task].failed}
     join([Path(task.part) for task in good], output)
-    shutil.rmtree(folder)
+    _discard(folder)
     parts = [d.counters for d in told if not d.failed]
     if per_file:
         counters = {name: sum(p[name] for p in parts) for name in stats.COUNTERS}

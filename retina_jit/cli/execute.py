@@ -188,6 +188,12 @@ def _log_archive(types: tuple[str, ...], filter_text: str, format_: str, output:
     from retina_jit import archive
 
     config = options.runtime_config()
+    asked = {
+        "--monitor": options.monitor, "--monitor-log": options.monitor_log, "--status": options.status,
+        "--prometheus": options.prometheus, "--user": config.user,
+    }  # fmt: skip
+    if told := ", ".join(name for name, value in asked.items() if value):
+        raise ConfigError(f"{told}: for one process, and here several read the captures; leave it out, or -j, --per-file and --scheduler")
     begun = time.perf_counter()
     try:
         with report.ArchiveProgress(quiet=options.quiet) as progress:

@@ -170,6 +170,7 @@ def test_parts_of_another_question_are_not_taken(pieces: str, tmp_path: Path) ->
 
 def test_mistakes_are_told(pieces: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.parts").mkdir()
+    (tmp_path / "mine.parts" / "mine").touch()
     with pytest.raises(ConfigError, match=r"mine\.parts: is in the way"):
         archive.write(TYPES, [pieces], tmp_path / "mine")
     ran = CliRunner().invoke(main, ["log", *TYPES, "-r", pieces, "--per-file"])

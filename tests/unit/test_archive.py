@@ -1,0 +1,195 @@
+"""How the work on an archive is cut, taken over and counted. That it gives what one run gives: see the end-to-end tests."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from retina_jit.archive import engines, tasks
+from retina_jit.archive.engines import PERIOD, TRIES, LostError
+from retina_jit.archive.tasks import Capture, Question, Task, digest, in_time_order, plan
+from retina_jit.cli import main
+from retina_jit.config import RuntimeConfig
+from retina_jit.config_network import LogConfig, MonitorConfig, PrometheusConfig
+from retina_jit.errors import ConfigError
+
+writing = importlib.import_module("retina_jit.archive.write")  # the package's `write` is the function
+SAMPLES = Path(__file__).parents[2] / "retina_jit" / "samples"
+CAPTURES = [Capture(f"/captures/{n}.pcap", 100 + n, n) for n in range(50)]
+SERVICES = RuntimeConfig(monitor=MonitorConfig(log=LogConfig()), prometheus=PrometheusConfig(port=9), user="nobody", workers=3)
+
+
+def asked(config: RuntimeConfig | None = None) -> Question:
+    return Question(("ConnRecord",), "tls", "jsonl", config or RuntimeConfig())
+
+
+def key(config: RuntimeConfig | None = None) -> str:
+    return digest(asked(config), CAPTURES, 2, per_file=True)
+
+
+def work(folder: Path) -> list[Task]:
+    return plan(asked(), CAPTURES, 2, folder, key(), per_file=True)
+
+
+def begin(task: Task) -> Path:
+    made = tasks._beside(Path(task.part), tasks.UNFINISHED)
+    made.touch()
+    return made
+
+
+def test_a_death_counts_for_what_was_being_done(tmp_path: Path) -> None:
+    left = dict.fromkeys(work(tmp_path), 0)
+    unlucky, *others = left
+    for n, other in enumerate(others[: 2 * TRIES]):
+        if n % 2 == 0:  # each time beside another one
+            made = [begin(unlucky), begin(other)]
+            if n // 2 == TRIES - 1:
+                with pytest.raises(LostError, match=rf"/captures/0\.pcap: .* has died {TRIES} times; see its part .*000000"):
+                    engines._count(left, BrokenProcessPool())
+            else:
+                engines._count(left, BrokenProcessPool())
+            assert not any(f.exists() for f in made)
+    assert left[unlucky] == TRIES
+    assert max(left[t] for t in others) == 1
+    assert sum(left[t] for t in others) == TRIES - 1
+
+
+def test_a_death_before_anything_was_begun_counts_for_all(tmp_path: Path) -> None:
+    left = dict.fromkeys(work(tmp_path), 0)
+    for _ in range(TRIES - 1):
+        engines._count(left, BrokenProcessPool())
+    assert set(left.values()) == {TRIES - 1}
+    with pytest.raises(LostError):
+        engines._count(left, BrokenProcessPool())
+
+
+def test_two_who_do_the_same_write_to_different_files(tmp_path: Path) -> None:
+    task = work(tmp_path)[7]
+    assert begin(task) != begin(task)
+    assert tasks.begun(tmp_path) == {task.part}
+    assert tasks.begun(tmp_path) == set()
+
+
+def test_a_plan_is_known_by_what_is_asked_of_what(tmp_path: Path) -> None:
+    declared = tmp_path / "mine.py"
+    declared.write_text("# one")
+    same = [RuntimeConfig(), SERVICES, RuntimeConfig(read_ahead=False), RuntimeConfig(workers=8)]
+    assert len({key(c) for c in same}) == 1
+    with_one = key(RuntimeConfig(protocols=(str(declared),)))
+    moved = tmp_path / "moved.py"
+    moved.write_text("# one")
+    assert key(RuntimeConfig(protocols=(str(moved),))) == with_one
+    declared.write_text("# two")
+    changed = [CAPTURES[:-1], [*CAPTURES[:-1], Capture("/captures/49.pcap", 149, 50)]]
+    others = {
+        key(), with_one, key(RuntimeConfig(protocols=(str(declared),))), key(RuntimeConfig(sample=0.5)),
+        *(digest(asked(), c, 2, per_file=True) for c in changed),
+        digest(asked(), CAPTURES, 2, per_file=False), digest(asked(), CAPTURES, 3, per_file=False),
+    }  # fmt: skip
+    assert len(others) == 8
+
+
+def test_sizes_are_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [str(SAMPLES / name) for name in ("mixed.pcap", "tls.pcap")]
+    sizes = {p: Path(p).stat().st_size for p in paths}
+    captures, failed = in_time_order([*paths, paths[0], str(tmp_path / "none.pcap")])
+    assert {c.path: c.size for c in captures} == sizes
+    assert len(captures) == len(paths)
+    assert list(failed) == [str(tmp_path / "none.pcap")]
+
+    def refused(self: Path, **how: Any) -> Any:
+        raise AssertionError(f"{self} is looked at again")
+
+    monkeypatch.setattr(Path, "stat", refused)
+    made = plan(asked(), captures, 2, tmp_path, digest(asked(), captures, 2, per_file=True), per_file=True)
+    assert [t.size for t in made] == [sizes[c.path] for c in captures]
+
+
+def test_waiting_does_not_look_at_all_files_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    looked: list[float] = []
+    (tmp_path / f"000003{tasks.READ}").write_text("90")
+    (tmp_path / f"000004{tasks.READ}").write_text("")  # being written
+    positions = tasks.positions
+
+    def counted(folder: Path) -> int:
+        looked.append(time.monotonic())
+        return positions(folder)
+
+    monkeypatch.setattr(writing, "positions", counted)
+    waiting = writing._Waiting(lambda done, total: told.append((done, total)), tmp_path, 1000, 0)
+    begun = time.monotonic()
+    for _ in range(100):
+        waiting()
+        waiting.done += 10
+    assert told == [(min(10 * n + 90, 1000), 1000) for n in range(100)]
+    assert 1 <= len(looked) <= 1 + (time.monotonic() - begun) / PERIOD
+    writing._Waiting(None, tmp_path / "nowhere", 1000, 0)()
+
+
+def test_an_empty_folder_of_parts_is_taken(tmp_path: Path) -> None:
+    """What a machine leaves that fails in between."""
+    folder = tmp_path / "out.parts"
+    folder.mkdir()
+    writing._take_over(folder, "k")
+    (folder / "000000").write_text("done")
+    left = folder / f"000001.h.1.2{tasks.UNFINISHED}"
+    left.touch()
+    writing._take_over(folder, "k")
+    assert (folder / "000000").exists()
+    assert not left.exists()
+    writing._take_over(folder, "another")
+    assert [p.name for p in folder.iterdir()] == ["plan.json"]
+    (tmp_path / "file.parts").write_text("")
+    (tmp_path / "mine.parts").mkdir()
+    (tmp_path / "mine.parts" / "mine").write_text("")
+    for name in ("file.parts", "mine.parts"):
+        with pytest.raises(ConfigError, match="is in the way"):
+            writing._take_over(tmp_path / name, "k")
+    assert (tmp_path / "mine.parts" / "mine").exists()
+
+
+def test_a_task_that_kills_dask_workers_is_named(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+
+    class Killed:
+        def result(self) -> None:
+            raise distributed.KilledWorker("perform-1", None, 3)
+
+    with pytest.raises(LostError, match=r"/captures/4\.pcap: a process that worked on it"):
+        engines._result(Killed(), work(tmp_path)[4])
+
+
+def test_tasks_are_the_same_in_another_folder_and_do_not_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Task] = []
+
+    def take(work: list[Task], *_: Any) -> Any:
+        given.extend(work)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writing, "in_processes", take)
+    monkeypatch.setattr(writing, "Program", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    Path("a.pcap").write_bytes((SAMPLES / "tls.pcap").read_bytes())
+    with pytest.raises(KeyboardInterrupt):
+        writing.write(["ConnRecord"], ["a.pcap"], "out", config=SERVICES, per_file=True)
+    (task,) = given
+    assert task.files == (str(tmp_path / "a.pcap"),)
+    assert task.part == str(tmp_path / "out.parts" / "000000")
+    used = task.question.config
+    assert (used.workers, used.monitor, used.prometheus, used.user) == (1, None, None, None)
+    assert used.metrics() is None
+    assert used.monitoring() == MonitorConfig()
+
+
+@pytest.mark.parametrize("option", [["--monitor"], ["--monitor-log", "f"], ["--status", "9"], ["--prometheus", "9"], ["--user", "nobody"]])
+def test_what_is_for_one_process_is_refused(tmp_path: Path, option: list[str]) -> None:
+    ran = CliRunner().invoke(main, ["log", "ConnRecord", "-r", str(SAMPLES / "tls.pcap"), "--per-file", "-o", str(tmp_path / "o"), *option])
+    assert ran.exit_code == 1
+    assert f"{option[0]}: for one process" in ran.output
