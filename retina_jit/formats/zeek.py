@@ -40,8 +40,15 @@ LOGS: dict[str, tuple[tuple[str, str], ...]] = {
         ("cipher_alg", "string"), ("mac_alg", "string"), ("compression_alg", "string"), ("kex_alg", "string"), ("host_key_alg", "string"),
         ("host_key_fingerprint", "string"),
     ),
+    "x509": (
+        ("ts", "time"), ("fingerprint", "string"), ("certificate.version", "count"), ("certificate.serial", "string"), ("certificate.subject", "string"),
+        ("certificate.issuer", "string"), ("certificate.not_valid_before", "time"), ("certificate.not_valid_after", "time"), ("certificate.key_alg", "string"),
+        ("certificate.sig_alg", "string"), ("certificate.key_type", "string"), ("certificate.key_length", "count"), ("certificate.exponent", "string"),
+        ("certificate.curve", "string"), ("san.dns", "vector[string]"), ("san.uri", "vector[string]"), ("san.email", "vector[string]"),
+        ("san.ip", "vector[addr]"), ("basic_constraints.ca", "bool"), ("basic_constraints.path_len", "count"), ("host_cert", "bool"), ("client_cert", "bool"),
+    ),
 }  # fmt: skip
-"""Log -> names and types of its columns, in Zeek's order."""
+"""Log -> names and types of its columns, in the order of Zeek 8.0 (8.1 and later: `opcode` and `opcode_name` in dns as well)."""
 
 UNSET, EMPTY = "-", "(empty)"
 

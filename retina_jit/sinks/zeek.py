@@ -1,4 +1,4 @@
-"""Zeek's logs of our sessions and connections: conn, ssl, http, dns, quic, ssh, a file each.
+"""Zeek's logs of our sessions and connections: conn, ssl, http, dns, quic, ssh, a file each; beside ssl.log the certificates, x509.log.
 
 What Zeek would write and is not known here is unset: lengths at the IP layer, local networks, files, whether a login
 succeeded. Written a line per event from Python: some ten thousand lines per second.
@@ -7,6 +7,7 @@ succeeded. Written a line per event from Python: some ten thousand lines per sec
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 from retina_jit.datatypes.base import DataType
 from retina_jit.errors import ConfigError
 from retina_jit.formats import zeek
+from retina_jit.sinks import certificates
 from retina_jit.sinks.base import Layout
 from retina_jit.sinks.events import Events, put
 
@@ -48,12 +50,19 @@ def _fingerprints(chain: Sequence[bytes]) -> list[str] | None:
     return [hashlib.sha256(c).hexdigest() for c in chain] or None
 
 
+def _sni_matches(tls: Any) -> bool | None:
+    """Whether the server's certificate is for the name that was asked for; None if either is missing."""
+    chain = tls.server_certificates
+    found = certificates.facts(chain[0]) if chain and tls.sni and certificates.decoder_is_there() else None
+    return certificates.matches(found.hosts, tls.sni) if found else None
+
+
 def _ssl(tls: Any) -> list[Any]:
     share, alerts = tls.server_key_share, tls.alerts
     return [
         VERSIONS.get(tls.version, f"unknown-{tls.version}") if tls.has_server_hello else None, tls.cipher or None, share.group if share else None, tls.sni or None,
         tls.is_resumption, alerts[-1].description if alerts else None, tls.server_alpn_protocol or None, tls.established, None,
-        _fingerprints(tls.server_certificates), _fingerprints(tls.client_certificates), None,
+        _fingerprints(tls.server_certificates), _fingerprints(tls.client_certificates), _sni_matches(tls),
     ]  # fmt: skip
 
 
@@ -128,6 +137,8 @@ def values(log: str, ts: int, views: Sequence[Any]) -> list[Any]:
 class ZeekLogs(Events):
     """Writes conn.log, ssl.log, ... into a folder, or one log into an open file.
 
+    Into a folder, x509.log goes with ssl.log (needs `retina-jit[x509]`).
+
     Parameters
     ----------
     target : path of a folder, or binary file
@@ -161,6 +172,12 @@ class ZeekLogs(Events):
         super().open(mine, count)
         for log, _, _ in self._logs.values():
             self._begin(log)
+        self._known = certificates.Known()
+        if "ssl" in self._out and isinstance(self._target, str | Path):
+            if certificates.decoder_is_there():
+                self._begin("x509")
+            else:
+                logging.getLogger(__name__).warning("x509.log is not written, for cryptography is not installed: pip install 'retina-jit[x509]'")
 
     def _begin(self, log: str) -> None:
         if isinstance(self._target, str | Path):
@@ -182,8 +199,13 @@ class ZeekLogs(Events):
             views = [t(buffer, at, at + o) for t, o in zip(types, offsets, strict=True)]
             ts = int.from_bytes(buffer[at + 8 : at + 16], "little")
             parts[log].append(self._line(log, values(log, ts, views)))
+            if log == "ssl" and "x509" in parts:
+                parts["x509"] += [self._line("x509", line) for line in self._certificates(ts, views[0])]
         for log, lines in parts.items():
             put(self._out[log], b"".join(lines))
+
+    def _certificates(self, ts: int, tls: Any) -> list[list[Any]]:
+        return [*self._known.lines(ts, tls.server_certificates, client=False), *self._known.lines(ts, tls.client_certificates, client=True)]
 
     def close(self) -> None:
         """End the logs; an open file that was given stays open."""

@@ -9,10 +9,15 @@ from functools import cache
 from typing import Any
 
 import pytest
+from parsezeeklogs import read_zeek
 from support.running import SHARED, check, collect, config, runtime
 
 from retina_jit.errors import SourceError
+from retina_jit.formats import zeek
 from retina_jit.ingest.source import open_source
+from retina_jit.sinks import FOLDERS, wanted_types
+from retina_jit.sinks.zeek import OF_TYPE
+from retina_jit.subscription import named
 
 TRUTH = SHARED / "truth.jsonl"
 pytestmark = pytest.mark.skipif(not TRUTH.exists(), reason=f"{SHARED} is not here: captures of others, not part of the project")
@@ -82,3 +87,32 @@ def test_recall():
     assert total["flow5"]["inside"] > 10
     assert total["flow5"]["inside_hit"] >= total["flow5"]["inside"] - 1
     assert all(total[f]["extra"] <= 0.01 * total[f]["must"] for f in FACTS if f != "flow5+pkts+bytes"), dict(total)
+
+
+def test_zeek_logs_of_all_captures_are_read_back(tmp_path):
+    """One run over all of them, as `retina-jit log ... -T zeek -o FOLDER`: every line has every column, and is of the type that the header says."""
+    sink, made = FOLDERS["zeek"](tmp_path), []
+    for kind in OF_TYPE:
+        s = named(wanted_types("zeek", [kind]), "", print, "sink")
+        s.sink = sink
+        made.append(s)
+    result = runtime(made, [p for p in CAPTURES if not refused(p)], config(midstream=True, decap=("all",))).run()
+    written = sink.lines
+    sink.close()
+    check(result)
+    assert {p.stem for p in tmp_path.iterdir()} == set(zeek.LOGS)
+    rows = {log: list(read_zeek(tmp_path / f"{log}.log")) for log in zeek.LOGS}
+    assert sum(len(r) for log, r in rows.items() if log != "x509") == written and all(rows.values()), {log: len(r) for log, r in rows.items()}
+    is_of = {"count": int, "port": int, "time": float, "interval": float, "bool": bool}
+    for log, columns in zeek.LOGS.items():
+        for row in rows[log]:
+            assert list(row) == [name for name, _ in columns]
+            for name, kind in columns:
+                value, one = row[name], kind.rpartition("[")[2].rstrip("]")
+                for v in [] if value is None else value if "[" in kind else [value]:
+                    assert isinstance(v, is_of.get(one, str)), (log, name, v)
+    uids = {r["uid"] for r in rows["conn"]}
+    for log in set(rows) - {"x509"}:
+        assert {r["uid"] for r in rows[log]} <= uids, log
+    chains = {f for r in rows["ssl"] for side in ("", "client_") for f in r[f"{side}cert_chain_fps"] or []}
+    assert {r["fingerprint"] for r in rows["x509"]} <= chains
