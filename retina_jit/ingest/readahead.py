@@ -75,6 +75,8 @@ NOTHING = -1
 PAUSE_US = 20
 YIELDS = 64
 """How often a core is offered to others before it is left for a while."""
+PATIENCE = 2_000
+"""Pauses before a worker that waits for another one looks at its control word: 40 ms and more. The other may have been stopped."""
 
 pread = external("pread", "int64", "int32", "int64", "int64", "int64")
 usleep = external("usleep", "int32", "uint32")
@@ -190,7 +192,9 @@ def help_reading(ahead):
 
 @kernel
 def take_chunk(source):
-    """Append the next chunk to what is not walked. Returns 1; `final` is set with the last one."""
+    """Append the next chunk to what is not walked. Returns 1, or 0 if another reader is far behind and may stay so; `final` is
+    set with the last one.
+    """
     s = SOURCE_AT(source)
     ahead = s.readahead
     a = AHEAD_AT(ahead)
@@ -214,8 +218,11 @@ def take_chunk(source):
         elif waited < YIELDS:
             sched_yield()  # whoever has it may wait for this core
             waited += 1
-        else:
+        elif waited < YIELDS + PATIENCE:
             usleep(PAUSE_US)  # another reader is far behind
+            waited += 1
+        else:
+            return 0
     if slot == 0:
         # Not before the chunk is there: then all readers have passed what stood in front of the ring.
         memory.copy(a.ring - left, s.at, left)
@@ -252,15 +259,16 @@ class ReadAhead:
         Of a regular file; stays the caller's.
     size : int [byte]
         What is there after that is not read.
-    first : int
-        Where in the file the first record begins.
+    head : bytes
+        What stands in the file before the first record, for all readers: they find in it how records are read.
     source : numpy record
         A SOURCE, which says how records are read.
     readers : int
         How many sources are refilled from here: each is to `join`, and to `leave`.
     """
 
-    def __init__(self, fd: int, size: int, first: int, source: np.void, readers: int = 1) -> None:
+    def __init__(self, fd: int, size: int, head: bytes, source: np.void, readers: int = 1) -> None:
+        self.size, self.head = size, head
         self._slots = SLOTS if readers == 1 else SHARED_SLOTS
         self._ring, self._hints = _spare.pop(self._slots) if self._slots in _spare else _memory(self._slots)
         self._home = memory.Region(READAHEAD.itemsize)
@@ -272,10 +280,10 @@ class ReadAhead:
         words["fd"], words["size"], words["chunks"] = self._fd, size, -(-size // CHUNK)
         words["slots"], words["readers"] = self._slots, readers
         words["ring"] = self._ring.address + HEADROOM
-        words["hints"], words["record"] = self._hints.address, first
+        words["hints"], words["record"] = self._hints.address, len(head)
         words["swap"], words["header"] = source["swap"], source["header"]
         self._thread: threading.Thread | None = None
-        if (os.cpu_count() or 1) > readers or readers == 1:
+        if _cores() > readers or readers == 1:
             helper = jit.function("retina_jit.ingest.readahead:help_reading")
             self._thread = threading.Thread(target=helper, args=(self.address,), name="retina-jit reader", daemon=True)
             self._thread.start()
@@ -321,16 +329,33 @@ class Readers:
         self._lock = threading.Lock()
         self._rings: dict[int, ReadAhead] = {}
         self._gone: set[int] = set()
+        self._apart: dict[int, set[int]] = {}
+        """Captures that each reads by itself, and who has not asked about them yet."""
 
-    def join(self, place: int, make: Callable[[int], ReadAhead]) -> ReadAhead:
-        """Return the ring of the capture at a place of the list; the first to come makes it, for so many readers."""
+    def join(self, place: int, reader: int, make: Callable[[int], ReadAhead | None]) -> ReadAhead | None:
+        """Return the ring of the capture at a place of the list, or None if each reads it by itself.
+
+        The first to come makes it, for so many readers, or not: that holds for all, for the file may grow meanwhile.
+        """
         with self._lock:
             found = self._rings.get(place)
+            if found is None and place not in self._apart:
+                found = make(self._count)
+                if found is None:
+                    self._apart[place] = set(range(self._count)) - self._gone
+                else:
+                    self._rings[place] = found
+                    for other in self._gone:
+                        found.leave(other)
             if found is None:
-                found = self._rings[place] = make(self._count)
-                for other in self._gone:
-                    found.leave(other)
+                self._asked(place, reader)
             return found
+
+    def _asked(self, place: int, reader: int) -> None:
+        waited_for = self._apart[place]
+        waited_for.discard(reader)
+        if not waited_for:
+            del self._apart[place]
 
     def close(self, place: int, reader: int) -> None:
         """A reader is done with the capture at a place."""
@@ -344,6 +369,8 @@ class Readers:
             self._gone.add(reader)
             for place in list(self._rings):
                 self._leave(place, reader)
+            for place in list(self._apart):
+                self._asked(place, reader)
 
     def _leave(self, place: int, reader: int) -> None:
         if self._rings[place].leave(reader):
@@ -352,4 +379,9 @@ class Readers:
 
 def is_worth(size: int) -> bool:
     """Whether a second thread pays for a file of this size here."""
-    return size >= WORTH and len(os.sched_getaffinity(0)) > 1
+    return size >= WORTH and _cores() > 1
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -109,16 +109,38 @@ class CaptureSource(Walked):
             if stat.S_ISDIR(found.st_mode):
                 raise SourceError(f"{self.path}: is a folder; name a capture file in it, or quote a pattern such as '{self.path}/*.pcap'")
             head = os.pread(fd, 24, 0) if stat.S_ISREG(found.st_mode) else b""
-            mappable = stat.S_ISREG(found.st_mode) and guard.SUPPORTED and walker(head) is not None
             # Two threads that read are faster than one that waits for its pages, however the page cache holds the file.
-            shared = self._may_read_ahead and walker(head) == WALK_PCAP and readahead.is_worth(found.st_size)
-            if mappable and not shared and self._begin_map(fd, found.st_size):
+            if self._begin_readahead(fd, found.st_size, head) or (guard.SUPPORTED and walker(head) is not None and self._begin_map(fd, found.st_size)):
                 os.close(fd)
                 return
         except BaseException:
             os.close(fd)
             raise
         self._begin_stream(fd)
+
+    def _begin_readahead(self, fd: int, size: int, head: bytes) -> bool:
+        """Let several threads read a large pcap file. False if it is read otherwise."""
+
+        def make(readers: int) -> readahead.ReadAhead | None:
+            if not self._may_read_ahead or walker(head) != WALK_PCAP or len(head) < 24 or not readahead.is_worth(size):
+                return None
+            words["swap"], _, words["header"], _ = pcap_header(head)
+            return readahead.ReadAhead(fd, size, head, words, readers)
+
+        words, reader = self._words, 0
+        if self._shared is None:
+            self._ahead = make(1)
+        else:
+            readers, place, reader = self._shared
+            self._ahead = readers.join(place, reader, make)
+        if self._ahead is None:
+            return False
+        # What the ring holds is what its maker has seen of the file.
+        self._ahead.join(words, reader)
+        self._file_size = self._ahead.size
+        words["ahead"] = 1 << 62  # what was just copied is in a cache: no prefetches
+        self._begin(self._ahead.head)
+        return True
 
     def _begin_map(self, fd: int, size: int) -> bool:
         """Map the file. False if it is better read, or if no guard is left for it."""
@@ -159,41 +181,10 @@ class CaptureSource(Walked):
         words["limit"] = self._buffer.address + BUFFER
         words["fd"] = self._stream.plain_fd
         words["ahead"] = 1 << 62  # what was just copied is in a cache: no prefetches
-        head = self._begin_readahead(fd)
-        if head is not None:
-            self._begin(head)
-            return
         # The header first: a live capture may wait long before its first packet.
         while words["end"] - words["base"] < 24 and self._read():
             pass
         self._begin(bytes(self._buffer.array(np.uint8, int(words["end"] - words["base"]))))
-
-    def _begin_readahead(self, fd: int) -> bytes | None:
-        """Let two threads read a large pcap file. Returns its first bytes, or None if it is read otherwise."""
-        assert self._stream is not None
-        plain = self._stream.plain_fd
-        found = os.fstat(fd)
-        if not self._may_read_ahead or plain < 0 or not stat.S_ISREG(found.st_mode) or not readahead.is_worth(found.st_size):
-            return None
-        head = os.pread(plain, 24, 0)
-        if walker(head) != WALK_PCAP:
-            return None
-        self._words["swap"], _, self._words["header"], _ = pcap_header(head)
-
-        def make(readers: int) -> readahead.ReadAhead:
-            return readahead.ReadAhead(plain, found.st_size, len(head), self._words, readers)
-
-        if self._shared is None:
-            self._ahead = make(1)
-            self._ahead.join(self._words)
-        else:
-            readers, place, reader = self._shared
-            self._ahead = readers.join(place, make)
-            self._ahead.join(self._words, reader)
-        self._file_size = found.st_size
-        # The file header has to be there before the first walk passes it.
-        self._words["at"] = self._words["end"] = self._words["base"]
-        return head
 
     def _begin(self, head: bytes) -> None:
         """Find the format and check the link type; `head` are the first bytes."""
@@ -246,6 +237,8 @@ class CaptureSource(Walked):
         """
         if self._map is not None:
             return self._refit()
+        if self._ahead is not None:
+            return not self._words["final"]
         if self._stream is None or self._words["final"]:
             return False
         if timeout is None or self._stream.wait(timeout):

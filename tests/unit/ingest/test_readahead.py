@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import struct
+import threading
 import time
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def test_the_hints_are_where_records_begin(order: str, tmp_path: Path) -> None:
     words = np.zeros(1, readahead.SOURCE)[0]
     words["swap"], words["header"] = order == ">", 16
     with path.open("rb") as file:
-        ahead = readahead.ReadAhead(file.fileno(), len(content), 24, words)
+        ahead = readahead.ReadAhead(file.fileno(), len(content), content[:24], words)
         try:
             # Nobody takes chunks, so the helper fills the ring and waits.
             deadline = time.monotonic() + 60
@@ -139,7 +140,7 @@ def test_workers_that_read_the_same_file_give_what_one_does(tmp_path: Path, monk
     monkeypatch.setattr(readahead.ReadAhead, "__init__", lambda self, *a: rings.append(self) or begin(self, *a))
     for workers in (2, 3):
         for cores in (1 + workers, 2):
-            monkeypatch.setattr(readahead.os, "cpu_count", lambda cores=cores: cores)
+            monkeypatch.setattr(readahead, "_cores", lambda cores=cores: cores)
             rings.clear()
             found = sums(path, workers)
             assert found[:3] == alone[:3]
@@ -162,3 +163,55 @@ def test_nobody_waits_for_a_worker_that_has_died(tmp_path: Path) -> None:
     runtime.sources[1] = dies()
     with pytest.raises(RuntimeError, match="no more"):
         runtime.run()
+
+
+@pytest.mark.parametrize("before", [1, 17 << 20])
+def test_a_file_that_grows_is_read_in_one_way_by_all(before: int, tmp_path: Path) -> None:
+    """The first worker's answer holds: else one waits in the first file's ring for the other, who waits in that of the second."""
+    path = tmp_path / "x.pcap"
+    count, _ = capture(path, seed=7, size=before)
+    more = tmp_path / "more.pcap"
+    added, _ = capture(more, seed=8, size=40 << 20)
+    runtime = rj.Runtime([Subscription("", (rj.ZcFrame,), lambda frame: None)], [path, more], rj.RuntimeConfig(workers=2))
+    inner = runtime.sources[1]
+
+    def later():  # type: ignore[no-untyped-def]
+        with contextlib.closing(inner):
+            assert runtime.workers[0].opened.wait(60)
+            with path.open("ab") as file:
+                file.write(more.read_bytes()[24:])
+            yield from inner
+
+    runtime.sources[1] = later()
+    result = runtime.run()
+    if before < readahead.WORTH:
+        assert added < result.counters["frames"] <= count + 2 * added
+    else:
+        assert (result.counters["frames"], result.problems) == (count + added, [])
+
+
+def test_a_worker_that_waits_for_another_one_can_be_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "x.pcap"
+    capture(path, seed=6, size=40 << 20)
+    runtime = rj.Runtime([Subscription("", (rj.ZcFrame,), lambda frame: None)], [path], rj.RuntimeConfig(workers=2))
+    inner, stopped, ended = runtime.sources[1], threading.Event(), []
+
+    def comes_too_late():  # type: ignore[no-untyped-def]
+        with contextlib.closing(inner):
+            stopped.wait(120)
+            yield from inner
+
+    def stop() -> None:
+        deadline = time.monotonic() + 60
+        while not runtime.workers[0].idle_polls and time.monotonic() < deadline:
+            time.sleep(0.001)
+        runtime.stop()
+        ended.append(runtime.workers[0].finished.wait(60))
+        stopped.set()
+
+    runtime.sources[1] = comes_too_late()
+    thread = threading.Thread(target=stop)
+    thread.start()
+    runtime.run()
+    thread.join()
+    assert ended == [True]
