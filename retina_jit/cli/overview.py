@@ -13,6 +13,7 @@ from retina_jit.cli.main import CUT, OK
 from retina_jit.errors import ConfigError
 from retina_jit.overview import Overview, overview
 from retina_jit.overview.page import html, scaled
+from retina_jit.overview.tally import Tally
 
 MOST = 10
 
@@ -46,7 +47,7 @@ def tables(o: Overview) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(title: str, counted: Counter[str], unit: str = "") -> list[str]:
+def _table(title: str, counted: Counter[str] | Tally, unit: str = "") -> list[str]:
     if not counted:
         return []
     rows = [f"  {scaled(n, unit) if unit else f'{n:,}':>12}  {name}" for name, n in counted.most_common(MOST)]

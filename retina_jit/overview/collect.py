@@ -11,6 +11,9 @@ import numpy as np
 
 from retina_jit.config import RuntimeConfig
 from retina_jit.datatypes import ZcFrame
+from retina_jit.datatypes.column import format_address
+from retina_jit.datatypes.five_tuple import TRANSPORTS
+from retina_jit.overview.tally import Distribution, Tally
 from retina_jit.runtime import Runtime, Tick
 from retina_jit.subscription import Subscription, named
 
@@ -18,13 +21,16 @@ BINS, FIRST_WIDTH, SIZES = 256, 1_000_000, 17
 """Bins of the traffic over time, their width at first [ns], and of frame lengths (powers of two, up to 64 KiB)."""
 MOST_NAMES = 1 << 20
 """How many different names are counted in one table; others are counted together."""
-TRAFFIC = np.dtype([("first", "i8"), ("width", "i8"), ("packets", "i8", (BINS,)), ("bytes", "i8", (BINS,)), ("sizes", "i8", (SIZES,))])
+TRAFFIC = np.dtype([("begun", "i8"), ("ended", "i8"), ("first", "i8"), ("width", "i8"), ("packets", "i8", (BINS,)), ("bytes", "i8", (BINS,)), ("sizes", "i8", (SIZES,))])
 
 
 def count_frame(frame: ZcFrame, state: Any) -> None:
     """Count a frame in its bin; bins become twice as wide when time runs out of them. Compiled."""
     if state.width == 0:
         state.first, state.width = frame.ts, FIRST_WIDTH
+        state.begun, state.ended = frame.ts, frame.ts
+    state.begun = min(state.begun, frame.ts)
+    state.ended = max(state.ended, frame.ts)
     n = (frame.ts - state.first) // state.width
     while n >= BINS:
         for k in range(BINS // 2):
@@ -51,17 +57,18 @@ class Overview:
     Attributes
     ----------
     result : dict
-        `frames`, `bytes`, `seconds` (of capture time), `first`, `last` (ns since 1970), `connections`, and the ledger.
+        `frames`, `bytes`, `seconds` (of capture time), `first`, `last` (ns since 1970; None without frames), `connections`,
+        `sessions`, and the ledger.
     protocols : Counter
         Session protocol or transport -> connections; `protocol_bytes` likewise -> bytes of frames.
-    talkers : Counter
+    talkers : Tally
         Address -> bytes of the connections that it is an end of.
-    services : Counter
+    services : Tally
         Port of the responder with its transport -> connections.
     names : dict
         Title of a table -> what was counted in it.
-    durations, volumes : list
-        Of each connection [s], [byte].
+    durations, volumes : Distribution
+        Of the connections [s], [byte].
     traffic : list of (time [ns], packets, bytes)
     sizes : list of (least length [byte], frames)
     """
@@ -70,11 +77,11 @@ class Overview:
     result: dict[str, Any] = field(default_factory=dict)
     protocols: Counter[str] = field(default_factory=Counter)
     protocol_bytes: Counter[str] = field(default_factory=Counter)
-    talkers: Counter[str] = field(default_factory=Counter)
-    services: Counter[str] = field(default_factory=Counter)
+    talkers: Tally = field(default_factory=lambda: Tally(lambda is_ipv6, high, low: format_address(high, low, is_ipv6)))
+    services: Tally = field(default_factory=lambda: Tally(lambda transport, _, port: f"{port}/{TRANSPORTS[transport]}"))
     names: dict[str, Counter[str]] = field(default_factory=dict)
-    durations: list[float] = field(default_factory=list)
-    volumes: list[int] = field(default_factory=list)
+    durations: Distribution = field(default_factory=lambda: Distribution(1e-9))
+    volumes: Distribution = field(default_factory=Distribution)
     traffic: list[tuple[int, int, int]] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -87,14 +94,10 @@ class Overview:
             "protocols": dict(self.protocols.most_common()), "protocol_bytes": dict(self.protocol_bytes.most_common()),
             "talkers": dict(self.talkers.most_common(most)), "services": dict(self.services.most_common(most)),
             **{title: dict(counted.most_common(most)) for title, counted in self.names.items()},
-            "duration_quantiles": dict(zip(map(str, quantiles), _quantiles(self.durations, quantiles))),
-            "volume_quantiles": dict(zip(map(str, quantiles), _quantiles(self.volumes, quantiles))),
+            "duration_quantiles": dict(zip(map(str, quantiles), self.durations.quantiles(quantiles))),
+            "volume_quantiles": dict(zip(map(str, quantiles), self.volumes.quantiles(quantiles))),
             "traffic": self.traffic, "frame_sizes": self.sizes, "problems": self.problems,
         }  # fmt: skip
-
-
-def _quantiles(values: list[Any], at: Iterable[float]) -> list[float]:
-    return [float(v) for v in np.quantile(values, list(at))] if values else []
 
 
 def _more(table: Counter[str], values: Iterable[str | None]) -> None:
@@ -141,42 +144,58 @@ def overview(*sources: str, config: RuntimeConfig | None = None, progress: Any =
     frames = Subscription("", (ZcFrame,), count_frame, "jit", np.zeros(1, TRAFFIC), None, "frames")
     result = Runtime([*subscriptions, frames], sources, config, progress=progress, tick=tick).run()
     c = result.counters
-    _put_traffic(made, [state[0] for state in frames.workers])
-    times = [t for t, packets, _ in made.traffic if packets]
+    states = [state[0] for state in frames.workers if state[0]["width"]]
+    _put_traffic(made, states)
+    first, last = (min(int(s["begun"]) for s in states), max(int(s["ended"]) for s in states)) if states else (None, None)
     made.result = {
         "frames": c["frames"], "bytes": c["bytes"], "connections": c["connections"], "sessions": c["sessions"],
-        "first": times[0] if times else None, "seconds": (times[-1] - times[0]) / 1e9 if times else 0.0, "ledger": result.ledger,
+        "first": first, "last": last, "seconds": 0.0 if first is None or last is None else (last - first) / 1e9, "ledger": result.ledger,
     }  # fmt: skip
     made.problems = result.problems
     return made
 
 
 def _connections(made: Overview, conn: Any) -> None:
-    for record in conn:
-        volume = record.orig.nb_pkt_bytes + record.resp.nb_pkt_bytes
-        five = record.five_tuple
-        protocol = record.service or five.proto
-        made.protocols[protocol] += 1
-        made.protocol_bytes[protocol] += volume
-        made.services[f"{five.resp_port}/{five.proto}"] += 1
-        for address in {five.orig_addr, five.resp_addr}:
-            made.talkers[str(address)] += volume
-        made.durations.append(record.duration)
-        made.volumes.append(volume)
+    """Count a batch of connections, column by column."""
+    five, volume = conn["five_tuple"], conn["orig"]["nb_pkt_bytes"] + conn["resp"]["nb_pkt_bytes"]
+    transport = five["protocol"].astype(np.int64)
+    services, number = np.unique(_fixed(conn["service"]), return_inverse=True)
+    groups, which, counts = np.unique(number.reshape(-1) << 8 | transport, return_inverse=True, return_counts=True)
+    for group, count, octets in zip(groups.tolist(), counts.tolist(), np.bincount(which.reshape(-1), volume).tolist(), strict=True):
+        protocol = services[group >> 8].decode() or TRANSPORTS[group & 255]
+        made.protocols[protocol] += count
+        made.protocol_bytes[protocol] += int(octets)
+    made.services.add(transport, 0, five["resp_port"], 1)
+    high, low, is_ipv6 = five.address("orig_addr")
+    made.talkers.add(is_ipv6, high, low, volume)
+    other_high, other_low, _ = five.address("resp_addr")
+    alone = (high == other_high) & (low == other_low)  # who talks to itself is one talker
+    made.talkers.add(is_ipv6, other_high, other_low, np.where(alone, 0, volume))
+    made.durations.add(conn.nanoseconds("duration"))
+    made.volumes.add(volume)
+
+
+def _fixed(texts: Any) -> Any:
+    """Return a column of short texts as an array of their bytes; empty where absent."""
+    lengths = np.diff(texts.offsets)
+    width = int(lengths.max(initial=1))
+    cells = np.zeros((len(lengths), width), np.uint8)
+    cells[np.arange(width) < lengths[:, None]] = texts.data[: texts.offsets[-1]]
+    return cells.view(f"S{width}").reshape(-1)
 
 
 def _put_traffic(made: Overview, states: list[Any]) -> None:
-    """Bring the workers' bins onto the widest, from the earliest on."""
-    states = [s for s in states if s["width"]]
+    """Bring the workers' bins onto the widest, from the earliest on; wider if they were at work at different times."""
     if not states:
         return
     first, width = min(int(s["first"]) for s in states), max(int(s["width"]) for s in states)
-    packets, octets = Counter[int](), Counter[int]()
+    while (max(int(s["ended"]) for s in states) - first) // width >= BINS:
+        width *= 2
+    packets, octets = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
     for s in states:
-        for n in range(BINS):
-            at = (int(s["first"]) + n * int(s["width"]) - first) // width
-            packets[at] += int(s["packets"][n])
-            octets[at] += int(s["bytes"][n])
-    last = max((n for n, count in packets.items() if count), default=0)
-    made.traffic = [(first + n * width, packets[n], octets[n]) for n in range(last + 1)]
+        at = (int(s["first"]) + np.arange(BINS) * int(s["width"]) - first) // width
+        np.add.at(packets, np.minimum(at, BINS - 1), s["packets"])
+        np.add.at(octets, np.minimum(at, BINS - 1), s["bytes"])
+    used = int(np.flatnonzero(packets)[-1]) + 1
+    made.traffic = [(first + n * width, int(packets[n]), int(octets[n])) for n in range(used)]
     made.sizes = [(1 << n, sum(int(s["sizes"][n]) for s in states)) for n in range(SIZES)]

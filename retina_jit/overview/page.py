@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from html import escape
 
 from retina_jit.overview.collect import Overview
+from retina_jit.overview.tally import Distribution, Tally
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 220, 92, 30, 10
 MOST_ROWS = 15
@@ -51,7 +52,7 @@ def html(o: Overview) -> str:
         _section("Top talkers by bytes", _table(o.talkers, "B")),
         _section("Services of responders by connections", _table(o.services)),
         _section("How long connections last", _distribution(o.durations, "s")),
-        _section("How large connections are", _distribution([float(v) for v in o.volumes], "B")),
+        _section("How large connections are", _distribution(o.volumes, "B")),
         _section("Lengths of frames", _table(Counter({f"{least:,} to {2 * least - 1:,} B": n for least, n in o.sizes if n}), ordered=True)),
         *[_section(title, _table(counted)) for title, counted in o.names.items() if counted],
         _section("Where frames ended", _table(Counter({name: n for name, n in r["ledger"].items() if n}))),
@@ -84,7 +85,7 @@ def _section(title: str, body: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{body}</section>" if body else ""
 
 
-def _table(counted: Counter[str], unit: str = "", *, ordered: bool = False) -> str:
+def _table(counted: Counter[str] | Tally, unit: str = "", *, ordered: bool = False) -> str:
     if not counted:
         return ""
     entries = list(counted.items()) if ordered else counted.most_common(MOST_ROWS)
@@ -113,17 +114,14 @@ def _over_time(o: Overview) -> str:
     return _chart(area + f'<polyline points="{line}" fill="none" stroke="var(--mark)" stroke-width="1.5"/>', marks, [(k / 4, scaled(most * k / 4, "bit/s")) for k in range(5)])
 
 
-def _distribution(values: Sequence[float], unit: str) -> str:
+def _distribution(values: Distribution, unit: str) -> str:
     """Return the share of values up to each, over a logarithmic axis."""
-    positive = sorted(v for v in values if v > 0)
-    if len(positive) < 2:
+    found = values.points()
+    if len(values) < 2 or not found:
         return ""
-    low, high = math.floor(math.log10(positive[0])), math.ceil(math.log10(positive[-1]))
+    low, high = math.floor(math.log10(found[0][0])), math.ceil(math.log10(found[-1][0]))
     high = max(high, low + 1)
-    zero = len(values) - len(positive)
-    step = max(1, len(positive) // 400)
-    chosen = [*range(0, len(positive), step), len(positive) - 1]
-    points = [(LEFT + (WIDTH - LEFT) * (math.log10(positive[k]) - low) / (high - low), _y((zero + k + 1) / len(values))) for k in chosen]
+    points = [(LEFT + (WIDTH - LEFT) * (math.log10(value) - low) / (high - low), _y(share)) for value, share in found]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     every = -(-(high - low) // 5)
     marks = [(LEFT + (WIDTH - LEFT) * (e - low) / (high - low), scaled(10.0**e, unit)) for e in range(low, high + 1, every)]
