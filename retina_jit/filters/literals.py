@@ -39,6 +39,8 @@ class Literals:
 
     def __init__(self, text: str, folder: str = "") -> None:
         self.text = text
+        self.asked = ""
+        """The field as the filter calls it: `tcp.port` is two of them."""
         self.folder = Path(folder)
         """Where the path of a file of values begins, unless it begins at the root."""
         self._known: dict[tuple[str, int], tuple[Value, tuple[Interval, ...]]] = {}
@@ -46,6 +48,9 @@ class Literals:
     def fail(self, reason: str, span: Span) -> FilterError:
         """Return the error that points at a span."""
         return FilterError(reason, self.text, span.start, span.end)
+
+    def _name(self, field: Field) -> str:
+        return self.asked or f"{field.protocol}.{field.name}"
 
     # ------------------------------------------------------------------------------------------------------ numbers
 
@@ -75,12 +80,12 @@ class Literals:
         if isinstance(value, Quoted) and field.enum:
             value = Word(value.text, value.span)
         if not isinstance(value, Word):
-            raise self.fail(f"{_name(field)} takes {SAYS[field.kind]}", value.span)
+            raise self.fail(f"{self._name(field)} takes {SAYS[field.kind]}", value.span)
         if field.kind == "ipv4" or field.kind == "ipv6":
             return self._network(field, value)
         if field.kind == "mac":
             if not _MAC.fullmatch(value.text):
-                raise self.fail(f"{_name(field)} takes {SAYS['mac']}", value.span)
+                raise self.fail(f"{self._name(field)} takes {SAYS['mac']}", value.span)
             number = int(value.text.replace(":", "").replace("-", ""), 16)
             return number, number
         if ".." in value.text:
@@ -107,7 +112,7 @@ class Literals:
                 if field.enum
                 else ""
             )
-            raise self.fail(f"{_name(field)} takes {SAYS[field.kind]}{hint}", span)
+            raise self.fail(f"{self._name(field)} takes {SAYS[field.kind]}{hint}", span)
         number = int(word, 16) if word[:2].lower() == "0x" else int(word)
         if number > top(field):
             width = (
@@ -127,10 +132,9 @@ class Literals:
             if found == field.kind:
                 return number
             if found:
-                raise self.fail(
-                    f"{_name(field)} is an {name} address; this value belongs to {found}.{field.name}",
-                    value.span,
-                )
+                asked = self._name(field)
+                there = asked.replace(field.protocol, found, 1) if asked.startswith(f"{field.protocol}.") else f"{found}.{field.name}"
+                raise self.fail(f"{asked} is an {name} address; this value belongs to {there}", value.span)
             raise self.fail(f"this is no {name} address", value.span)
 
         if ".." in value.text:
@@ -156,7 +160,7 @@ class Literals:
             return value.value
         if not isinstance(value, Quoted):
             hint = f": write '{value.text}'" if isinstance(value, Word) else ""
-            raise self.fail(f"{_name(field)} takes {SAYS[field.kind]}{hint}", value.span)
+            raise self.fail(f"{self._name(field)} takes {SAYS[field.kind]}{hint}", value.span)
         if not value.text and not empty:
             raise self.fail("an empty string stands everywhere: this would match always", value.span)
         if value.quote == "'":
@@ -202,10 +206,6 @@ class Literals:
         if not found:
             raise self.fail(f"{value.path} holds no value: an empty set matches never", value.span)
         return found
-
-
-def _name(field: Field) -> str:
-    return f"{field.protocol}.{field.name}"
 
 
 def _unescape(text: str) -> list[bytes]:

@@ -261,7 +261,7 @@ class _Resolver:
 
     def comparison(self, tree: Predicate, fields: list[Field]) -> Term:
         """Compare one field, or both sides of a pair."""
-        first = fields[0]
+        first, self.literals.asked = fields[0], tree.path
         if first.keyed and not tree.key:
             raise self.fail(f"{tree.path} needs a name: {tree.path}['…']", tree.path_span)
         if tree.key is not None and not first.keyed:

@@ -90,7 +90,8 @@ def test_a_set_in_a_file(tmp_path):
     assert {t.protocol for t in both.terms[0].terms} == {"ipv4", "ipv6"}
     for text, fault in (
         ("ipv4.src_addr", "'2001:db8::/32': ipv4.src_addr is an IPv4 address; this value belongs to ipv6.src_addr"),
-        ("tcp.port", "'10.0.0.0/8': tcp.src_port takes a number"),
+        ("ipv4.addr", "'2001:db8::/32': ipv4.addr is an IPv4 address; this value belongs to ipv6.addr"),
+        ("tcp.port", "'10.0.0.0/8': tcp.port takes a number"),
     ):
         with pytest.raises(FilterError) as caught:
             compile_filters([FilterSpec(f"{text} in @{file}", "packet")])
