@@ -35,15 +35,18 @@ class Streams:
         self._worker = worker
         self._numbers: Mapping[int, int] = {}
         self._next: Streams | None = None
+        self._head = 0
         self._over: set[int] = set() if former is None else former._over
         self._unsent: deque[tuple[int, int]] = deque()
         self._sent: deque[tuple[int, int]] = deque() if former is None else former._sent
         """Position of the mail, stream."""
         self._read: deque[tuple[int, int]] = deque() if former is None else former._read
-        """Head of the ring when the worker had read the mail, stream."""
+        """Head of the ring when the worker had read the mail, or had gone over to another program; stream."""
         if former is not None:
-            former._numbers, former._next = numbers or {}, self
-            self._unsent.extend((stream, former._numbers[n]) for stream, n in former._unsent if n in former._numbers)
+            former._numbers, former._next, former._head = numbers or {}, self, int(worker["head"])
+            for stream, n in former._unsent:
+                former._tell(n, stream)
+            former._unsent.clear()
 
     def asking(self, n: int, handler: Handler) -> Handler:
         """Return a handler that takes the callback's answer to heart."""
@@ -79,6 +82,9 @@ class Streams:
         if self._next is not None:
             if n in self._numbers:
                 self._next._tell(self._numbers[n], stream)
+            else:
+                # Gone with its subscription: what there is of it was in the ring when the worker went over.
+                self._read.append((self._head, stream))
             return
         self._unsent.append((stream, n))
         self._send()

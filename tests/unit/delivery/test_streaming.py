@@ -14,7 +14,10 @@ from support.talkers import TalkA
 from traffic import Frame, UdpExchange, pcap_bytes
 
 from retina_jit.datatypes import ConnRecord, FiveTuple, ZcFrame
+from retina_jit.delivery.event import EVENT
+from retina_jit.delivery.streams import Streams
 from retina_jit.errors import SubscriptionError
+from retina_jit.pipeline.layout import MAIL, MOST_MAIL
 from retina_jit.subscription import Every, Subscription, subscribe, take_collected
 
 MS = 10**6
@@ -197,3 +200,41 @@ def test_what_makes_no_sense_is_refused(how, reason):
 def test_packets_do_not_stream():
     with pytest.raises(SubscriptionError, match="ZcFrame is delivered for each packet"):
         Subscription("", (ZcFrame,), print, every=Every("packets", 1)).check()
+
+
+def test_streams_of_a_subscription_that_is_gone_are_forgotten_when_its_tail_has_passed():
+    mail = np.zeros(MOST_MAIL, MAIL)
+    worker = {"mail": mail.ctypes.data, "mail_head": 0, "mail_tail": 0, "head": 0}
+    calls: list[int] = []
+
+    def handlers(streams: Streams) -> list[Any]:
+        def handler(buffer: bytes, at: int) -> bool:
+            calls.append(at)
+            return False
+
+        return [streams.asking(n, handler) for n in range(2)]
+
+    def event(stream: int) -> bytes:
+        return bytes(EVENT.itemsize) + stream.to_bytes(8, "little")
+
+    def settled(tail: int) -> set[int]:
+        last.settle(worker["head"], tail)
+        return last._over
+
+    first = Streams(worker)
+    stays, goes = handlers(first)
+    # Two end before the program changes, too many for the mail; the ring has grown to 1000 by then.
+    worker["mail_head"], worker["mail_tail"] = MOST_MAIL, 0
+    stays(event(1), 0), goes(event(2), 0)
+    worker["head"] = 1000
+    last = Streams(worker, Streams(worker, first, {0: 1}), {1: 0})
+    # And two of what lies in the ring then.
+    stays(event(3), 0), goes(event(4), 0)
+    assert settled(999) == {1, 2, 3, 4}
+    assert settled(1000) == {1, 3}, "nothing of 2 and 4 is written by the new program"
+    worker["mail_tail"] = MOST_MAIL
+    last.settle(1000, 1000)
+    assert mail["id"][:2].tolist() == [1, 3] and mail["subscription"][:2].tolist() == [0, 0]
+    worker["mail_tail"] += 2
+    assert settled(1000) == set()
+    assert len(calls) == 4
