@@ -21,6 +21,8 @@ PERIOD = 0.5
 """How often the display of a notebook is brought up to date [s]."""
 
 _running: dict[str, Background] = {}
+_lock = threading.Lock()
+"""Held while `_running` is looked at or changed."""
 
 
 class Background:
@@ -37,10 +39,11 @@ class Background:
     """
 
     def __init__(self, source: Source, subscriptions: Sequence[Subscription], config: RuntimeConfig) -> None:
-        self.names = [s.name for s in subscriptions]
-        for name in self.names:
-            if name in _running:
-                _running[name].stop()
+        self.names = list(dict.fromkeys(s.name for s in subscriptions))
+        with _lock:
+            before = self._namesakes()
+        for run in before:
+            run.stop()
         self._label = source.label
         self._runtime = Runtime(list(subscriptions), source.paths, config, progress=compiling)
         self._source = source  # its files stay open as long as the run may read them
@@ -49,9 +52,16 @@ class Background:
         self._begun = time.perf_counter()
         self._seconds = 0.0
         self._thread = threading.Thread(target=self._work, name=f"retina_jit {', '.join(self.names)}", daemon=True)
-        for name in self.names:
-            _running[name] = self
-        self._thread.start()
+        with _lock:
+            # Those that another thread has begun meanwhile: of two at the same time the later one goes on.
+            before = self._namesakes()
+            _running.update(dict.fromkeys(self.names, self))
+            self._thread.start()
+        for run in before:
+            run.stop()
+
+    def _namesakes(self) -> set[Background]:
+        return {_running[name] for name in self.names if name in _running}
 
     def _work(self) -> None:
         try:
@@ -61,9 +71,10 @@ class Background:
             print(self.failure, file=sys.stderr)  # noqa: T201 - under the cell, where nobody waits for it
         finally:
             self._seconds = time.perf_counter() - self._begun
-            for name in self.names:
-                if _running.get(name) is self:
-                    del _running[name]
+            with _lock:
+                for name in self.names:
+                    if _running.get(name) is self:
+                        del _running[name]
 
     @property
     def failure(self) -> str:

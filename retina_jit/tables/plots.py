@@ -35,7 +35,7 @@ class Plots:
         Parameters
         ----------
         weight : str, optional
-            Column that is summed up, e.g. "length".
+            Column that is summed up, e.g. "length"; a null counts as 0.
         time : str, optional
             Column of times; the first of the table if it is left out.
         """
@@ -46,7 +46,7 @@ class Plots:
         at = times.data[0][there]
         if not len(at):
             return _nothing(ax)
-        weights = None if weight is None else self._numbers(weight)[there]
+        weights = None if weight is None else self._weights(weight)[there]
         ends = np.linspace(at.min(), max(at.max(), at.min() + 1), bins + 1)
         sums, _ = np.histogram(at, ends, weights=weights)
         width = (ends[1] - ends[0]) / 1e9
@@ -66,17 +66,18 @@ class Plots:
         column : str, optional
             The first column of text if it is left out.
         weight : str, optional
-            Column of numbers that is summed up.
+            Column of numbers that is summed up; a null counts as 0.
         """
         ax = _axes(ax)
         name = column or self._first(TEXT)
         values = ["(null)" if v is None else str(v) for v in self._table.vector(name).to_list()]
         if not values:
             return _nothing(ax)
-        found, place = np.unique(np.array(values, object).astype(str), return_inverse=True)
-        sums = np.bincount(place, None if weight is None else self._numbers(weight), minlength=len(found))
+        found = sorted(set(values))
+        numbers = {v: n for n, v in enumerate(found)}
+        sums = np.bincount([numbers[v] for v in values], None if weight is None else self._weights(weight))
         first = np.argsort(-sums, kind="stable")[:most][::-1]
-        ax.barh(found[first], sums[first])
+        ax.barh([found[n] for n in first], sums[first])
         ax.set_xlabel(weight or "rows")
         ax.set_ylabel(name)
         return ax
@@ -113,6 +114,9 @@ class Plots:
             if field.format == code:
                 return field.name
         raise KeyError(f"the table has no column for this picture; name one of {', '.join(self._table.columns)}")
+
+    def _weights(self, name: str) -> Any:
+        return np.nan_to_num(self._numbers(name), nan=0, posinf=np.inf, neginf=-np.inf)
 
     def _numbers(self, name: str) -> Any:
         v: Vector = self._table.vector(name)

@@ -68,16 +68,21 @@ class Capture:
         Parameters
         ----------
         *functions : callables
-            Left out: all that were decorated since the last run; of the same name the last one.
+            With all of their subscriptions. Left out: all that were decorated since the last run; of the same name the
+            last one.
 
         Raises
         ------
         RetinaJitError
             A filter or data types that cannot work. What happens later: see `Background.error`.
         """
-        collected = take_collected()
-        found = [s for f in functions for s in subscriptions_of(f)] if functions else collected
-        return Background(self._source, list({s.name: s for s in found}.values()), self._config)
+        found = take_collected()
+        if functions:
+            found = list({id(s): s for f in functions for s in subscriptions_of(f)}.values())
+        else:
+            last = {s.name: s.callback for s in found}
+            found = [s for s in found if s.callback is last[s.name]]
+        return Background(self._source, found, self._config)
 
     @property
     def packets(self) -> Table:

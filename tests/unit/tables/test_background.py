@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import threading
 import time
+from typing import Any
 
 import pytest
 from support.running import SAMPLES
 
 import retina_jit as rj
 from retina_jit.errors import CallbackError, SourceError, SubscriptionError
+from retina_jit.runtime import Runtime
+from retina_jit.subscription import take_collected
+from retina_jit.tables import background, read
 
 PATH = SAMPLES / "tls.pcap"
 
@@ -44,6 +48,57 @@ def test_a_namesake_replaces_it_and_stop_ends_it(tmp_path):
     time.sleep(0.05)
     assert second.stop() is second and not second.is_running and second.error is None
     del writer
+
+
+def test_of_two_namesakes_that_begin_at_the_same_time_one_goes_on(tmp_path, monkeypatch):
+    both = threading.Barrier(2)
+
+    def made(*args: Any, **more: Any) -> Runtime:
+        runtime = Runtime(*args, **more)
+        both.wait(300)  # neither is in the list of those that run yet
+        return runtime
+
+    monkeypatch.setattr(background, "Runtime", made)
+    fifo = tmp_path / "f"
+    os.mkfifo(fifo)
+    with fifo.open("r+b", buffering=0):  # nothing comes, and it does not end
+        runs: list[background.Background] = []
+        threads = [threading.Thread(target=lambda: runs.append(rj.read(fifo).run(connection))) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(300)
+        assert sorted(run.is_running for run in runs) == [False, True]
+        for run in runs:
+            run.stop()
+    assert not background._running
+
+
+def test_all_subscriptions_of_a_function_run(monkeypatch):
+    ran: list[list[tuple[str, str]]] = []
+    monkeypatch.setattr(read, "Background", lambda source, found, config: ran.append([(s.name, s.filter) for s in found]))
+
+    def function(name: str, *filters: str) -> Any:
+        def callback(conn: rj.ConnRecord) -> None:
+            pass
+
+        callback.__name__ = name
+        for text in filters:
+            rj.subscribe(text)(callback)
+        return callback
+
+    take_collected()
+    twice, namesake = function("twice", "tcp", "udp"), function("twice", "icmp")
+    capture = rj.read(PATH)
+    capture.run(twice, namesake, twice)
+    function("twice", "tls")
+    function("other", "dns")
+    function("twice", "ssh", "http")
+    capture.run()
+    assert ran == [
+        [("twice", "tcp"), ("twice", "udp"), ("twice", "icmp")],
+        [("other", "dns"), ("twice", "ssh"), ("twice", "http")],
+    ]
 
 
 def test_errors_are_kept_and_raised_where_one_waits(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import matplotlib as mpl
 import numpy as np
@@ -52,3 +53,24 @@ def test_what_has_no_picture():
     with pytest.raises(KeyError, match="name one of size"):
         TABLE[["size"]].plot()
     assert TABLE[:0].plot().texts[0].get_text() == "no rows"
+
+
+def test_a_null_weighs_nothing():
+    ax = TABLE.plot.talkers("host", "took")
+    assert {t.get_text(): b.get_width() for t, b in zip(ax.get_yticklabels(), ax.patches, strict=True)} == {"a": 0, "b": 1, "(null)": 3}
+    assert TABLE.plot.traffic("took", bins=9).patches[0].get_data().values.tolist() == [0, 4, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_one_long_text_costs_its_length_only_once():
+    texts = ["x" * (1 << 14), *("ab" * 1000)]
+    ends = np.array(list(itertools.accumulate(map(len, texts), initial=0)))
+    names = Vector(Field("name", TEXT), len(texts), None, (ends, np.frombuffer("".join(texts).encode(), np.uint8)))
+    figure = Table((Field("name", TEXT),), [(names,)])
+    tracemalloc.start()
+    try:
+        ax = figure.plot.talkers()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [b.get_width() for b in ax.patches] == [1, 1000, 1000]
+    assert peak < 32 << 20, "2,001 rows of 64 KiB each would be 131 MB"
