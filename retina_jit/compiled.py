@@ -21,9 +21,8 @@ def own_function(t: type[OwnType], name: str) -> OwnEntry:
     return OwnEntry(where, t.FUNCTIONS[name], "state, row", ["user(state_at(state), packet_at(row))", "return 0"], values=values)
 
 
-def compile_own(t: type[OwnType], name: str) -> jit.Entry:
+def compile_own(t: type[OwnType], own: OwnEntry) -> jit.Entry:
     """Compile a function of a data type of the user's own."""
-    own = own_function(t, name)
     try:
         return own.entry()
     except KeyError as fault:

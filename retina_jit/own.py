@@ -54,6 +54,8 @@ class OwnEntry:
     imports: Sequence[tuple[str, str]] = ()
     values: dict[str, Any] = field(default_factory=dict)
     dispatcher: Any = None
+    failed: bool = False
+    """A child process was given it already, and has not compiled it."""
 
     @cached_property
     def unit(self) -> str:
@@ -86,7 +88,7 @@ class OwnEntry:
         KeyError
             It asks a record for a field that it does not have.
         """
-        if self.unit:
+        if self.unit and not self.failed:
             try:
                 return jit.function(self.unit)
             except CompileError as fault:

@@ -12,8 +12,10 @@ import importlib
 import marshal
 import math
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -27,6 +29,7 @@ LARGEST_ARRAY = 1 << 20
 OPTIONS = {"nopython", "nogil", "error_model", "fastmath", "inline", "boundscheck", "forceinline"}
 """Of `numba.njit`, those that are packed; `cache` and `parallel` mean nothing here."""
 IGNORED = {"cache", "parallel", "no_cpython_wrapper", "no_cfunc_wrapper", "target_backend"}
+_STDLIB = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
 
 
 class Unpackable(Exception):  # noqa: N818 - no fault of anybody's
@@ -124,11 +127,13 @@ class Packer:
         return ("compiled", self.function(v.py_func), dict(sorted(options.items())))
 
 
-def _plain(code: CodeType, base: int | None = None) -> CodeType:
-    """Return bytecode without its place: lines are counted from the function's first one."""
-    base = code.co_firstlineno if base is None else base
-    inner = tuple(_plain(c, base) if isinstance(c, CodeType) else c for c in code.co_consts)
-    return code.replace(co_filename="", co_firstlineno=code.co_firstlineno - base + 1, co_consts=inner)
+def _plain(code: CodeType) -> CodeType:
+    """Return bytecode without its place: all of it stands in one line. What is wrong with it is said of the function itself."""
+    inner = tuple(_plain(c) if isinstance(c, CodeType) else c for c in code.co_consts)
+    # An entry of the table, of 3.11 and later, is for up to eight units of bytecode: no columns, no lines further.
+    units = len(code.co_code) // 2
+    lines = b"".join(bytes((0x80 | 13 << 3 | min(units - n, 8) - 1, 0)) for n in range(0, units, 8))
+    return code.replace(co_filename="", co_firstlineno=1, co_linetable=lines, co_qualname=code.co_name, co_consts=inner)
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -166,7 +171,16 @@ def _importable(v: Any) -> tuple[str, str] | None:
 
 def _is_theirs(module: str) -> bool:
     first = module.split(".")[0]
-    return first in ("numpy", "numba") or (first in sys.stdlib_module_names and first != "__main__")
+    return first in ("numpy", "numba") or (first in sys.stdlib_module_names and first != "__main__" and _is_installed(first))
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a module is Python's own, not a file of the user's that hides the one of this name."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        return True  # built in
+    below = (Path(file).parts[len(Path(home).parts) :] for home in _STDLIB if Path(file).is_relative_to(home))
+    return any(parts[0] not in ("site-packages", "dist-packages") for parts in below)
 
 
 def pack_dtype(dtype: np.dtype[Any]) -> Any:

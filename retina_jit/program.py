@@ -18,7 +18,7 @@ from retina_jit.delivery.columns import units as column_units
 from retina_jit.delivery.event import EVENT, STREAM_ID
 from retina_jit.errors import CompileError, SubscriptionError
 from retina_jit.filters import FilterSpec, compile_filters
-from retina_jit.filters.nopython import entries, own_entries
+from retina_jit.filters.nopython import entries
 from retina_jit.own import OwnEntry
 from retina_jit.parsers.packet.decode import NARROW
 from retina_jit.parsers.protocol import protocols
@@ -99,20 +99,28 @@ class Program:
         self._lay_out()
 
     def _compile(self, progress: jit.Progress | None) -> None:
-        own = [e.unit for e in self._own() if e.unit]
+        own = [e for e in self._own() if e.unit]
         try:
-            jit.ensure([*self.units(), *own], progress)
+            jit.ensure([*self.units(), *(e.unit for e in own)], progress)
         except CompileError:
-            # What is wrong with a function of the user's is said when it is laid out, by its name and line.
             jit.ensure(self.units(), progress)
+            # What is wrong with a function of the user's is said when it is laid out, by its name and line.
+            for e in own:
+                e.failed = not jit._object_file(e.unit).exists()
 
     def _own(self) -> list[OwnEntry]:
         """Return the entries around functions of the user's."""
-        calls = [*self.plan.calls.values(), *((call, None) for call in self.plan.watchers.values())]
-        found = [e for call, protocol in calls for e in own_entries(call, protocol).values()]
-        types = {t for s in self.subscriptions for t in s.types if issubclass(t, OwnType)}
-        found += [own_function(t, name) for t in types for name in t.FUNCTIONS]
-        return found + [self._own_callback(n) for n, s in enumerate(self.subscriptions) if s.deliver == "jit"]
+        wrapped = [*self.plan.wrapped.values(), *self.plan.wrapped_watchers.values(), *self._own_functions.values()]
+        return [e for group in wrapped for e in group.values()] + list(self._own_callbacks.values())
+
+    @cached_property
+    def _own_functions(self) -> dict[type[OwnType], dict[str, OwnEntry]]:
+        types = dict.fromkeys(t for s in self.subscriptions for t in s.types if issubclass(t, OwnType))
+        return {t: {name: own_function(t, name) for name in t.FUNCTIONS} for t in types}
+
+    @cached_property
+    def _own_callbacks(self) -> dict[int, OwnEntry]:
+        return {n: self._own_callback(n) for n, s in enumerate(self.subscriptions) if s.deliver == "jit"}
 
     def _services(self) -> set[str]:
         named: set[str] = set(self.plan.services)
@@ -184,7 +192,7 @@ class Program:
         self._lay_out_kinds()
         self._lay_out_own()
         self._lay_out_formulas()
-        self._callbacks = [compile_callback(s, self._own_callback(n)) if s.deliver == "jit" else None for n, s in enumerate(self.subscriptions)]
+        self._callbacks = [compile_callback(s, self._own_callbacks[n]) if n in self._own_callbacks else None for n, s in enumerate(self.subscriptions)]
         for n, made in enumerate(self._callbacks):
             if made is not None:
                 records[n]["callback"] = made.address
@@ -294,7 +302,7 @@ class Program:
         for k, (slot, call) in enumerate(self.plan.watchers.items(), len(numbers)):
             if k == MOST_OWN:
                 raise SubscriptionError(f"more than {MOST_OWN} data types and predicates with state of your own in one program")
-            made = entries(call, None)
+            made = entries(call, self.plan.wrapped_watchers[slot])
             self._own_entries += made.values()
             assert call.predicate.state is not None
             self._place(self.own[k], call.predicate.state.itemsize)
@@ -326,7 +334,7 @@ class Program:
     def _lay_out_one(self, record: Any, t: type[OwnType]) -> None:
         self._place(record, t.RECORD.itemsize)
         for name in t.FUNCTIONS:
-            made = compile_own(t, name)
+            made = compile_own(t, self._own_functions[t][name])
             self._own_entries.append(made)
             record[name] = made.address
 

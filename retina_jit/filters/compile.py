@@ -15,7 +15,7 @@ from retina_jit import jit
 from retina_jit.errors import FilterError
 from retina_jit.filters import conditions, load
 from retina_jit.filters.halves import parts_of
-from retina_jit.filters.nopython import entries
+from retina_jit.filters.nopython import entries, own_entries
 from retina_jit.filters.normalize import Worlds, can_be, refuse_impossible
 from retina_jit.filters.parse import parse
 from retina_jit.filters.predicates import Call, predicates
@@ -39,6 +39,7 @@ from retina_jit.filters.syntax import TRUE, Present, Term, Test, both, either, l
 from retina_jit.filters.tabled import ENGINE, SCRATCH, SCRATCH_WORDS
 from retina_jit.filters.tables import Tables
 from retina_jit.filters.watching import Conjunct, Watches
+from retina_jit.own import OwnEntry
 from retina_jit.parsers.protocol import Protocol, protocols
 
 
@@ -143,6 +144,16 @@ class Plan:
         return frozenset().union(*self.services_of)
 
     @cached_property
+    def wrapped(self) -> dict[int, dict[str, OwnEntry]]:
+        """The user's predicates as entries, not compiled yet: by the index of their data, those of `calls`."""
+        return {index: own_entries(call, protocol) for index, (call, protocol) in self.calls.items()}
+
+    @cached_property
+    def wrapped_watchers(self) -> dict[int, dict[str, OwnEntry]]:
+        """Likewise by their slots, those of `watchers`."""
+        return {slot: own_entries(call, None) for slot, call in self.watchers.items()}
+
+    @cached_property
     def tables(self) -> list[np.ndarray[Any, Any]]:
         """Constant data, complete: the stages get the address of an int64 array of the addresses of these.
 
@@ -151,8 +162,8 @@ class Plan:
         found = list(self.data)
         for index, unit in self.readers.items():
             found[index] = np.array([jit.address(unit)], np.int64)
-        for index, (call, protocol) in self.calls.items():
-            found[index] = np.array([entries(call, protocol)["call"].address], np.int64)
+        for index, (call, _) in self.calls.items():
+            found[index] = np.array([entries(call, self.wrapped[index])["call"].address], np.int64)
         return found
 
     def explain(self) -> str:

@@ -46,15 +46,15 @@ def own_entries(call: Call, protocol: Protocol | None) -> dict[str, OwnEntry]:
     return made
 
 
-def entries(call: Call, protocol: Protocol | None) -> dict[str, jit.Entry]:
-    """Return the entries of `own_entries`, compiled.
+def entries(call: Call, own: dict[str, OwnEntry]) -> dict[str, jit.Entry]:
+    """Return the entries that `own_entries` gave for the call, compiled.
 
     Raises
     ------
     PredicateError
         One does not compile in nopython mode; shows the user's line.
     """
-    return {name: _compiled(call.predicate, name, own) for name, own in own_entries(call, protocol).items()}
+    return {name: _compiled(call.predicate, name, one) for name, one in own.items()}
 
 
 def padded(state: np.dtype[Any]) -> np.dtype[Any]:

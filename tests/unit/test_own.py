@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import subprocess
 import sys
@@ -14,8 +15,12 @@ import pytest
 from support.running import SAMPLES
 
 import retina_jit
+from retina_jit import jit
+from retina_jit.errors import SubscriptionError
 from retina_jit.own import DoesNotCompile, OwnEntry
 from retina_jit.packing import Packer, Unpackable, unpack
+from retina_jit.program import Program
+from retina_jit.subscription import named
 
 HERE = 3
 TABLE = np.arange(8)
@@ -48,6 +53,28 @@ def test_the_same_function_has_the_same_unit_wherever_it_stands():
     one, other = made(from_text(ONE, HERE=3)), made(from_text("\n\n# moved\n" + ONE, HERE=3, UNUSED=5))
     assert one.unit
     assert one.unit == other.unit
+
+
+def test_comments_and_empty_lines_within_do_not_count():
+    plain = "def f(word):\n    g = lambda x: x * 2\n    if word > 3:\n        return g(word)\n    return word\n"
+    commented = "def f(word):\n    # Why.\n\n    g = lambda x: x * 2  # and what for\n    if (\n        word > 3\n    ):\n        return g(word)\n    return word\n"
+    assert made(from_text(plain)).unit == made(from_text(commented)).unit != ""
+    assert [made(from_text(commented)).entry()(n) for n in (3, 4)] == [3, 8]
+
+
+def test_a_module_of_the_users_that_hides_one_of_pythons_goes_along(tmp_path, monkeypatch):
+    (tmp_path / "queue.py").write_text("FIVE = 5\n\ndef more(word):\n    return word + FIVE\n")
+    spec = importlib.util.spec_from_file_location("queue", tmp_path / "queue.py")
+    hides = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "queue", hides)
+    spec.loader.exec_module(hides)
+    for text, known in (("more(word)", hides.more), ("queue.more(word)", hides)):
+        own = made(from_text(f"def f(word):\n    return {text}\n", more=known, queue=known))
+        assert own.unit
+        assert own.entry()(4) == 9
+        assert own.dispatcher is None
+    hides.FIVE = 6
+    assert made(from_text("def f(word):\n    return more(word)\n", more=hides.more)).entry()(4) == 10
 
 
 @pytest.mark.parametrize(
@@ -159,6 +186,50 @@ def test_faults_are_those_of_this_process():
     record = np.dtype([("a", "i8")])
     with pytest.raises(KeyError, match="b"):
         OwnEntry("a test", from_text("def f(r):\n    return r.b\n"), "word", ["return user(record_at(word))"], values={"record": record}).entry()
+
+
+def test_functions_are_packed_once_and_given_to_children_once(monkeypatch):
+    packed, compiled = [], []
+    monkeypatch.setattr(Packer, "function", lambda self, f, original=Packer.function: (packed.append(f.__name__), original(self, f))[1])
+    monkeypatch.setattr(jit, "_compile", lambda units, progress, original=jit._compile: (compiled.append(len(units)), original(units, progress))[1])
+
+    @retina_jit.predicate
+    def a_predicate(packet):
+        return packet.length > 60
+
+    @retina_jit.predicate
+    class a_watcher:  # noqa: N801 - as filters call it
+        state = np.dtype([("packets", "i8")])
+
+        def update(state, packet):  # noqa: N805
+            return retina_jit.ACCEPT
+
+    @retina_jit.data_type
+    class OnceOnly:
+        state = np.dtype([("packets", "i8")])
+
+        def update(state, packet):  # noqa: N805
+            state.packets += 1
+
+    def a_callback(total):
+        pass
+
+    def program(callback):
+        return Program([
+            named(["OnceOnly"], "a_predicate and a_watcher", print, "each"),
+            named(["OnceOnly"], "tcp", callback, "jit"),
+        ])  # fmt: skip
+
+    program(a_callback)
+    assert sorted(packed) == ["a_callback", "a_predicate", "update", "update"]
+    compiled.clear()
+
+    def faulty(total):
+        return total.packets + "x"
+
+    with pytest.raises(SubscriptionError, match="does not compile in nopython mode"):
+        program(faulty)
+    assert compiled == [1]
 
 
 APP = """
