@@ -36,6 +36,7 @@ COUNTERS = (
     "fragment_overlap",  # fragments with bytes that were there already
     "fragment_inconsistent",  # ... and differed
     "tunnelled",  # packets found in tunnels; not frames of their own
+    "samples_refused",  # sFlow datagrams of which samples were left out: a burst had no room for them
     "connections",
     "connections_tcp",
     "connections_udp",

@@ -44,7 +44,7 @@ class Tunnel(DataType):
     TRACK = TUNNEL
 
     kind = named(RECORD, "kind", KIND_NAMES, "ipip, gre, vxlan, ...; empty: it came in none.", null=ZERO)
-    ident = number(RECORD, "ident", "VXLAN and Geneve: VNI; GRE: key; GTP-U: TEID; ERSPAN: session.", null=_NONE)
+    ident = number(RECORD, "ident", "VXLAN and Geneve: VNI; GRE: key; GTP-U: TEID; ERSPAN: session; sFlow: sub-agent.", null=_NONE)
     outer_src_addr = address(RECORD, "src_hi", "src_lo", "is_ipv6", "Source of the packet around.", null=_NONE)
     outer_src_port = number(RECORD, "src_port", "Its port.", null=_NONE)
     outer_dst_addr = address(RECORD, "dst_hi", "dst_lo", "is_ipv6", "Destination of the packet around.", null=_NONE)

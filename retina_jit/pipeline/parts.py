@@ -71,7 +71,7 @@ def note_first(w, index, row_address):
     if worker.parts & LINK:
         write_link(track + load64(w + OFFSETS + 48), row)
     if worker.parts & TUNNEL and row.layers & INNER:
-        _write_tunnel(track + load64(w + OFFSETS + 56), row_address - PACKET_SIZE)
+        _write_tunnel(track + load64(w + OFFSETS + 56), _around(row_address))
     if worker.parts & RECORD and row.layers & QINQ:
         write_link(worker.link, row)
         t = TRACK_AT(track)
@@ -80,8 +80,19 @@ def note_first(w, index, row_address):
 
 
 @kernel
+def _around(address):
+    """The row of the packet around: the next one before that holds its bytes (several samples may stand behind one datagram)."""
+    frame = PACKET_AT(address).frame + 0
+    while True:
+        address -= PACKET_SIZE
+        outer = PACKET_AT(address)
+        if outer.frame < frame < outer.frame + outer.caplen:
+            return address
+
+
+@kernel
 def _write_tunnel(out, outer):
-    """Note the packet around; `pipeline.spread` puts it right before what it carries."""
+    """Note the packet around."""
     t, row = TUNNEL_AT(out), PACKET_AT(outer)
     t.src_hi, t.src_lo, t.dst_hi, t.dst_lo = row.src_hi, row.src_lo, row.dst_hi, row.dst_lo
     t.src_port, t.dst_port, t.proto = row.src_port, row.dst_port, row.protocol

@@ -11,8 +11,9 @@ from retina_jit.jit import entry, kernel
 from retina_jit.memory import copy
 from retina_jit.parsers.packet import extensions, ipv4, ipv6
 from retina_jit.parsers.packet.decode import decode
-from retina_jit.parsers.packet.tunnels import DEEPEST, inner, virtual_network
-from retina_jit.parsers.wire import copy_to, u8, u16, u32
+from retina_jit.parsers.packet.sflow import NO_SAMPLE, sample
+from retina_jit.parsers.packet.tunnels import DEEPEST, inner, samples, virtual_network
+from retina_jit.parsers.wire import copy_to, has, u8, u16, u32
 from retina_jit.pipeline.access import PACKET_AT, PACKET_SIZE, WORKER_AT, add, counter
 from retina_jit.pipeline.layout import MOST_ROWS
 from retina_jit.state import fragments, layout
@@ -20,7 +21,9 @@ from retina_jit.state.flowkey import NETWORK, NETWORK_BITS, network_of, set_netw
 from retina_jit.state.fragments import DATA, FRAGMENTS_AT, HEADER_ROOM, HELD, REFUSED, datagram_at
 from retina_jit.state.layout import BURST, FRAGMENT, INNER, NO_FRAME, NOT_TRANSPORT, PENDING, REASSEMBLED
 
-assert MOST_ROWS >= BURST * 2 * (DEEPEST + 1)
+ROOM = 2 * (DEEPEST + 1)
+"""Rows that a frame may become: itself, what is in its tunnels, and the datagram that each of these may complete."""
+assert MOST_ROWS >= BURST * ROOM
 L_IPV4 = layout.IPV4
 RAW_LINK = 101
 LONGEST_LINK = HEADER_ROOM - 60
@@ -28,6 +31,7 @@ FRAGMENT_HELD, FRAGMENT_USED, FRAGMENT_TIMEOUT, FRAGMENT_REFUSED = (
     counter(f"fragment_{n}") for n in ("held", "used", "timeout", "refused")
 )  # fmt: skip
 DATAGRAMS, FRAGMENT_OVERLAP, FRAGMENT_INCONSISTENT = (counter(n) for n in ("datagrams", "fragment_overlap", "fragment_inconsistent"))
+SAMPLES_REFUSED = counter("samples_refused")
 
 
 @kernel
@@ -158,6 +162,54 @@ def _note_network(w, outer, made):
     set_network(PACKET_AT(made), network, worker.vlan_mask)
 
 
+@kernel
+def _make(w, outer, made):
+    """Decode the row at `made`, which the one at `outer` carries. Returns False if it is nothing to go on with."""
+    verdict = decode(made)
+    if verdict != PENDING and verdict != NOT_TRANSPORT and not PACKET_AT(made).layers & FRAGMENT:
+        return False
+    PACKET_AT(made).layers |= INNER
+    _note_network(w, outer, made)
+    return True
+
+
+@kernel
+def _chain(w, outer, filled, depth, end):
+    """Put behind the row at `outer`, the last of `filled`, what it completes and carries, and so on. Returns (last row, filled)."""
+    worker = WORKER_AT(w)
+    while filled < end:
+        made = worker.spread + filled * PACKET_SIZE
+        if worker.defrag and PACKET_AT(outer).layers & FRAGMENT:
+            if not _reassemble(w, outer, made):
+                break
+        elif worker.decap == 0 or depth == DEEPEST or not inner(outer, made, worker.decap) or not _make(w, outer, made):
+            break
+        else:
+            depth += 1
+        filled += 1
+        outer = made
+    return outer, filled
+
+
+@kernel
+def _sampled(w, outer, filled, end):
+    """Put the packets that the sFlow datagram at `outer` samples behind it, with what they carry. Returns how many rows are filled."""
+    worker = WORKER_AT(w)
+    at = samples(outer, worker.decap)
+    while at != NO_SAMPLE:
+        if filled == end:
+            add(w, SAMPLES_REFUSED, 1 if has((0, PACKET_AT(outer).caplen + 0), at, 8) else 0)
+            break
+        made = worker.spread + filled * PACKET_SIZE
+        following = sample(outer, made, at)
+        if following == 0:
+            break
+        if following > 0 and _make(w, outer, made):
+            _, filled = _chain(w, made, filled + 1, 1, end)
+        at = abs(following)
+    return filled
+
+
 @entry
 def spread(w, count):
     """Copy the burst to `spread`, each row followed by what it completes and carries, tunnels within tunnels included.
@@ -170,26 +222,10 @@ def spread(w, count):
     for n in range(count):
         outer = worker.spread + filled * PACKET_SIZE
         copy(outer, worker.rows + n * PACKET_SIZE, PACKET_SIZE)
-        filled += 1
-        depth = 0
-        while True:
-            made = worker.spread + filled * PACKET_SIZE
-            if worker.defrag and PACKET_AT(outer).layers & FRAGMENT:
-                if not _reassemble(w, outer, made):
-                    break
-                filled += 1
-                outer = made
-                continue
-            if worker.decap == 0 or depth == DEEPEST or not inner(outer, made, worker.decap):
-                break
-            verdict = decode(made)
-            if verdict != PENDING and verdict != NOT_TRANSPORT and not PACKET_AT(made).layers & FRAGMENT:
-                break
-            PACKET_AT(made).layers |= INNER
-            _note_network(w, outer, made)
-            filled += 1
-            outer = made
-            depth += 1
+        # The room that the frames after this one may need is theirs.
+        end = MOST_ROWS - (count - n - 1) * ROOM
+        last, filled = _chain(w, outer, filled + 1, 0, end)
+        filled = _sampled(w, last, filled, end)
     return filled
 
 

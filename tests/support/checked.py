@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,14 @@ def mutated_capture(content: bytes, seed: int, count: int) -> bytes:
     return pcap_bytes(out, link_type=link, nanoseconds=True)
 
 
+def _sampled(data: bytes, times: int) -> bytes:
+    """An sFlow datagram with the first bytes of a frame, so many times."""
+    head = data[:80]
+    record = struct.pack(">6I", 1, 16 + len(head), 1, len(data) + 4, 4, len(head)) + head
+    sample = struct.pack(">2I", 1, 32 + len(record)) + bytes(28) + struct.pack(">I", 1) + record
+    return struct.pack(">7I", 5, 1, 0, 9, 1, 1000, times) + sample * times
+
+
 def _disguised(rng: random.Random, frame: Frame) -> list[Frame]:
     """The frame in fragments, in a tunnel, or both, or as it is; an IPv4 or IPv6 packet on Ethernet without tags."""
     data, kind = frame.data, rng.random()
@@ -80,7 +89,10 @@ def _disguised(rng: random.Random, frame: Frame) -> list[Frame]:
         return [frame]
     if kind < 0.7:
         network = rng.choice((1, 1, 2)).to_bytes(3, "big") + b"\0"
-        header = packets.udp("192.0.2.1", "192.0.2.2", 50000, 4789, b"\x08\0\0\0" + network + data, checksum=0)
+        port, inside = 4789, b"\x08\0\0\0" + network + data
+        if rng.random() < 0.3:
+            port, inside = 6343, _sampled(data, rng.choice((1, 2, 30)))
+        header = packets.udp("192.0.2.1", "192.0.2.2", 50000, port, inside, checksum=0)
         data = data[: size - 2] + b"\x08\0" + packets.ipv4("192.0.2.1", "192.0.2.2", 17, header)
     if kind > 0.6:
         pieces = packets.fragment(data[size:], rng.choice((48, 64, 80, 120)) + 40 * (data[size] >> 4 == 6), ident=rng.randrange(3))

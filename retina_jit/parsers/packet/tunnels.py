@@ -4,21 +4,22 @@
 caplen, length, ts, link, number), which is then decoded like any frame. Nothing is copied. Sources: IP in IP RFC 2003,
 6in4 RFC 4213, GRE RFC 2784 and 2890, VXLAN RFC 7348 and its
 generic protocol extension draft-ietf-nvo3-vxlan-gpe, Geneve RFC 8926, GTP-U 3GPP TS 29.281, Teredo RFC 4380, ERSPAN
-draft-foschiano-erspan.
+draft-foschiano-erspan. Samples of switches, of which a datagram holds several, are in `sflow`.
 """
 
 from __future__ import annotations
 
 from retina_jit import memory
 from retina_jit.jit import kernel, leaf
+from retina_jit.parsers.packet import sflow
 from retina_jit.parsers.wire import has, u8, u16, u24, u32
 from retina_jit.state.flowkey import NETWORK_IS_VIRTUAL
 from retina_jit.state.layout import LATER_FRAGMENT, PACKET, UDP
 
 PACKET_AT = memory.at(PACKET)
-KINDS = ("ipip", "gre", "vxlan", "geneve", "gtp", "teredo", "erspan")
+KINDS = ("ipip", "gre", "vxlan", "geneve", "gtp", "teredo", "erspan", "sflow")
 """Names for `--decap`; the position is the bit. "ipip" stands for 6in4 and its relatives as well."""
-IPIP, GRE, VXLAN, GENEVE, GTP, TEREDO, ERSPAN = (1 << n for n in range(len(KINDS)))
+IPIP, GRE, VXLAN, GENEVE, GTP, TEREDO, ERSPAN, SFLOW = (1 << n for n in range(len(KINDS)))
 DEEPEST = 4
 """Tunnels within tunnels; more are a loop or an attack."""
 
@@ -129,9 +130,9 @@ def _udp(span, row, wanted):
 
 @kernel
 def describe(outer):
-    """(kind as a bit of KINDS, identifier) of the tunnel that the decoded row at `outer` carries: VNI, GRE key, TEID, session.
+    """(kind as a bit of KINDS, identifier) of the tunnel that the decoded row at `outer` carries: VNI, GRE key, TEID, session, sub-agent.
 
-    The row must be one in which `inner` has found something.
+    The row must be one in which `inner` or `samples` has found something.
     """
     row = PACKET_AT(outer)
     span = (row.frame, row.caplen + 0)
@@ -145,6 +146,8 @@ def describe(outer):
             return GENEVE, u24(span, at + 4)
         if port == GTP_PORT or row.src_port == GTP_PORT:
             return GTP, u32(span, at + 4)
+        if port == sflow.PORT:
+            return SFLOW, sflow.agent(span, at)
         return TEREDO, 0
     if row.protocol == P_GRE:
         flags, kind = u16(span, at), u16(span, at + 2)
@@ -200,3 +203,12 @@ def inner(outer, other, wanted):
     made.link = found & 0xFFFF
     made.number = row.number
     return True
+
+
+@kernel
+def samples(outer, wanted):
+    """Where the samples begin that the decoded row at `outer` carries; sflow.NO_SAMPLE if it carries none that are wanted."""
+    row = PACKET_AT(outer)
+    if not wanted & SFLOW or not row.layers & UDP or row.dst_port != sflow.PORT or row.l4 == 0 or row.layers & LATER_FRAGMENT:
+        return sflow.NO_SAMPLE
+    return sflow.first_sample((row.frame, row.caplen + 0), row.payload + 0)

@@ -44,6 +44,28 @@ def gre(kind: int, flags: int = 0, options: bytes = b"") -> bytes:
     return struct.pack(">HH", flags, kind) + options
 
 
+def raw_header(data: bytes, *, protocol: int = 1, stripped: int = 4, captured: int = 128) -> bytes:
+    """An sFlow record of a sampled packet."""
+    head = data[:captured]
+    body = struct.pack(">IIII", protocol, len(data) + stripped, stripped, len(head)) + head + bytes(-len(head) % 4)
+    return struct.pack(">II", 1, len(body)) + body
+
+
+def flow_sample(*records: bytes, expanded: bool = False) -> bytes:
+    body = bytes(40 if expanded else 28) + struct.pack(">I", len(records)) + b"".join(records)
+    return struct.pack(">II", 3 if expanded else 1, len(body)) + body
+
+
+def sflow(*samples: bytes, ipv6_agent: bool = False) -> bytes:
+    """An sFlow datagram of sub-agent 9."""
+    address = struct.pack(">I", 2) + bytes(16) if ipv6_agent else struct.pack(">I", 1) + bytes(4)
+    return struct.pack(">I", 5) + address + struct.pack(">IIII", 9, 1, 1000, len(samples)) + b"".join(samples)
+
+
+COUNTERS_SAMPLE = struct.pack(">II", 2, 12) + bytes(12)
+OTHER_RECORD = struct.pack(">II", 1001, 16) + bytes(16)
+
+
 ENCAPSULATIONS = {
     "ipip": lambda f: over_ip(4, ip_of(f), f.ts_ns),
     "gre ip": lambda f: over_ip(47, gre(0x0800) + ip_of(f), f.ts_ns),
@@ -60,6 +82,10 @@ ENCAPSULATIONS = {
     "geneve with options": lambda f: over_udp(6081, bytes.fromhex("02000800000005000102800000000000") + ip_of(f), f.ts_ns),
     "gtp": lambda f: over_udp(2152, struct.pack(">BBHI", 0x30, 255, len(ip_of(f)), 7) + ip_of(f), f.ts_ns),
     "gtp with sequence number": lambda f: over_udp(2152, struct.pack(">BBHII", 0x32, 255, len(ip_of(f)) + 4, 7, 0) + ip_of(f), f.ts_ns),
+    "sflow": lambda f: over_udp(6343, sflow(flow_sample(raw_header(f.data))), f.ts_ns),
+    "sflow among others": lambda f: over_udp(6343, sflow(COUNTERS_SAMPLE, flow_sample(OTHER_RECORD), flow_sample(OTHER_RECORD, raw_header(f.data), expanded=True), ipv6_agent=True), f.ts_ns),
+    "sflow ip": lambda f: over_udp(6343, sflow(flow_sample(raw_header(ip_of(f), protocol=11))), f.ts_ns),
+    "vxlan in sflow": lambda f: over_udp(6343, sflow(flow_sample(raw_header(over_udp(4789, bytes.fromhex("0800000000000500") + f.data, f.ts_ns).data))), f.ts_ns),
     "vxlan in gre": lambda f: over_ip(47, gre(0x0800) + ip_of(over_udp(4789, bytes.fromhex("0800000000000500") + f.data, f.ts_ns)), f.ts_ns),
 }  # fmt: skip
 
@@ -115,7 +141,7 @@ def test_unknown_tunnel_is_refused(tmp_path: Path) -> None:
 IDENTIFIERS = {
     "ipip": ("ipip", 0), "gre ip": ("gre", 0), "gre with checksum, key and sequence": ("gre", 0), "erspan 1": ("erspan", 0),
     "erspan 2": ("erspan", 0), "vxlan": ("vxlan", 5), "vxlan-gpe ip": ("vxlan", 5), "geneve": ("geneve", 5), "geneve with options": ("geneve", 5), "gtp": ("gtp", 7),
-    "gtp with sequence number": ("gtp", 7), "vxlan in gre": ("vxlan", 5),
+    "gtp with sequence number": ("gtp", 7), "vxlan in gre": ("vxlan", 5), "sflow": ("sflow", 9), "sflow among others": ("sflow", 9),
 }  # fmt: skip
 
 
@@ -138,6 +164,53 @@ def test_inner_connection_knows_its_tunnel(name: str, tmp_path: Path) -> None:
         around = "gre" if name == "vxlan in gre" else None
         assert outer["kind"] == around
         assert outer["outer_src_addr"] == (OUTER_A if around else None)
+
+
+def test_samples_of_one_datagram(tmp_path: Path) -> None:
+    """Each is a packet, whatever stands beside it; the packet around them is the datagram."""
+    frames = inner_frames()
+    other = UdpExchange(("10.1.0.3", 5000), ("10.1.0.4", 5001), start_ns=frames[0].ts_ns)
+    other.to_server(b"x" * 200)
+    datagram = sflow(*(flow_sample(raw_header(f.data)) for f in [*frames, *other.frames]))
+    write_pcap(tmp_path / "x.pcap", [over_udp(6343, datagram, frames[0].ts_ns)])
+    seen: dict[tuple[str, int], tuple[int, int, str]] = {}
+
+    def note(conn: rj.ConnRecord, tunnel: rj.Tunnel) -> None:
+        seen[conn.five_tuple.orig] = conn.total_pkts, conn.orig.nb_pkt_bytes, str(tunnel.outer_src_port)
+
+    rj.run([Subscription("", (rj.ConnRecord, rj.Tunnel), note)], tmp_path / "x.pcap", config=RuntimeConfig(decap=("sflow",)))
+    bytes_sent = sum(f.length for f in frames if ip_of(f)[12:16] == b"\x0a\x01\x00\x01")
+    assert seen.pop(INNER_CLIENT) == (len(frames), bytes_sent, "50000")
+    assert seen.pop(("10.1.0.3", 5000)) == (1, 14 + 28 + 200, "50000")
+    assert set(seen) == {(OUTER_A, 50000)}
+
+
+@pytest.mark.parametrize(("samples", "refused"), [(8, 0), (40, 64)])
+def test_a_burst_has_room_for_so_many_samples(samples: int, refused: int, tmp_path: Path) -> None:
+    frame = inner_frames()[0]
+    datagram = over_udp(6343, sflow(*[flow_sample(raw_header(frame.data))] * samples), frame.ts_ns)
+    write_pcap(tmp_path / "x.pcap", [datagram] * 64)
+    seen: list[rj.ConnRecord] = []
+    result = rj.run([Subscription("", (rj.ConnRecord,), seen.append)], tmp_path / "x.pcap", config=RuntimeConfig(decap=("sflow",)))
+    assert result.counters["samples_refused"] == refused
+    assert result.counters["tunnelled"] == 64 * min(samples, 9)
+    assert sum(result.ledger.values()) == result.counters["frames"] == 64
+
+
+@pytest.mark.parametrize("damage", ["version", "agent", "cut", "lengths"])
+def test_a_damaged_datagram_of_samples(damage: str, tmp_path: Path) -> None:
+    frame = inner_frames()[0]
+    whole = bytearray(sflow(flow_sample(raw_header(frame.data)), flow_sample(raw_header(frame.data))))
+    if damage == "version":
+        whole[3] = 4
+    elif damage == "agent":
+        whole[7] = 3
+    elif damage == "cut":
+        del whole[40:]
+    else:
+        whole[32:36], whole[72:76] = b"\xff\xff\xff\xf8", bytes(4)
+    write_pcap(tmp_path / "x.pcap", [over_udp(6343, bytes(whole), frame.ts_ns)])
+    assert [c.five_tuple.proto for c in connections(tmp_path / "x.pcap", "sflow")] == ["udp"]
 
 
 @pytest.mark.parametrize("apart", [False, True])
