@@ -46,6 +46,15 @@ def project_bytes(context):
 
 
 @entry
+def project_ip_bytes(context):
+    """Write the bytes of IP packets counted so far."""
+    c = CONTEXT_AT(context)
+    n, r = COUNTS_AT(c.track + load64(c.worker + OFFSETS + 8)), BYTES_AT(c.out)
+    r.byte_count, r.orig, r.resp = n.ip_bytes0 + n.ip_bytes1, n.ip_bytes0, n.ip_bytes1
+    return 0
+
+
+@entry
 def project_duration(context):
     """Write first and last time; they stand in the connection itself."""
     c = CONTEXT_AT(context)
@@ -98,6 +107,27 @@ class ByteCount(DataType):
     LEVEL = "connection"
     RECORD = BYTES
     PROJECT = f"{__name__}:project_bytes"
+    TRACK = COUNTS
+
+    byte_count = number(BYTES, "byte_count", "Bytes of both directions.", unit="byte")
+    orig = number(BYTES, "orig", "Bytes of the originator.", unit="byte")
+    resp = number(BYTES, "resp", "Bytes of the responder.", unit="byte")
+
+    def raw(self) -> int:
+        """Return the bytes of both directions."""
+        return int(self.byte_count)
+
+    __int__ = raw
+
+
+@register
+class IpByteCount(DataType):
+    """Bytes of a connection's IP packets, both directions: headers of IP and transport and payload, without what frames add to them."""
+
+    __slots__ = ()
+    LEVEL = "connection"
+    RECORD = BYTES
+    PROJECT = f"{__name__}:project_ip_bytes"
     TRACK = COUNTS
 
     byte_count = number(BYTES, "byte_count", "Bytes of both directions.", unit="byte")

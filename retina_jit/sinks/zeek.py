@@ -1,6 +1,6 @@
 """Zeek's logs of our sessions and connections: conn, ssl, http, dns, quic, ssh, a file each; beside ssl.log the certificates, x509.log.
 
-What Zeek would write and is not known here is unset: lengths at the IP layer, local networks, files, whether a login
+What Zeek would write and is not known here is unset: local networks, files, whether a login
 succeeded. Written a line per event from Python: some ten thousand lines per second.
 """
 
@@ -21,7 +21,7 @@ from retina_jit.sinks.base import Layout
 from retina_jit.sinks.events import Events, put
 
 TYPES = {
-    "conn": ("ConnRecord", "ConnUid"), "ssl": ("TlsHandshake", "ConnUid", "FiveTuple"), "http": ("HttpTransaction", "ConnUid", "FiveTuple"),
+    "conn": ("ConnRecord", "ConnUid", "IpByteCount"), "ssl": ("TlsHandshake", "ConnUid", "FiveTuple"), "http": ("HttpTransaction", "ConnUid", "FiveTuple"),
     "dns": ("DnsTransaction", "ConnUid", "FiveTuple"), "quic": ("QuicStream", "ConnUid", "FiveTuple"), "ssh": ("SshHandshake", "ConnUid", "FiveTuple"),
 }  # fmt: skip
 """Log -> data types of the subscription that fills it."""
@@ -34,7 +34,7 @@ QUIC_VERSIONS = {1: "1", 0x6B3343CF: "quicv2"} | {0xFF000000 + n: f"draft-{n}" f
 _AA, _TC, _RD, _RA = 0x0400, 0x0200, 0x0100, 0x0080
 
 
-def _conn(conn: Any) -> list[Any]:
+def _conn(conn: Any, ip: Any) -> list[Any]:
     both, sides = conn.orig.nb_pkts + conn.resp.nb_pkts, (conn.orig, conn.resp)
     # Zeek knows neither a duration nor sizes of a single packet without payload.
     alone = both == 1 and not any(s.nb_payload_bytes for s in sides)
@@ -42,7 +42,7 @@ def _conn(conn: Any) -> list[Any]:
     return [
         t.proto, SERVICES.get(conn.service, conn.service) or None, None if alone else conn.last_seen_ts - conn.first_seen_ts,
         *((None, None) if alone else [s.nb_payload_bytes for s in sides]), conn.conn_state, None, None, sum(s.missed_bytes for s in sides),
-        conn.zeek_history or None, conn.orig.nb_pkts, None, conn.resp.nb_pkts, None, None, t.protocol,
+        conn.zeek_history or None, conn.orig.nb_pkts, ip.orig, conn.resp.nb_pkts, ip.resp, None, t.protocol,
     ]  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def _ssh(ssh: Any) -> list[Any]:
     ]  # fmt: skip
 
 
-WRITE: dict[str, Callable[..., list[Any]]] = {"conn": _conn, "ssl": _ssl, "http": _http, "dns": _dns, "quic": _quic, "ssh": _ssh}
+WRITE: dict[str, Callable[..., list[Any]]] = {"ssl": _ssl, "http": _http, "quic": _quic, "ssh": _ssh}
 
 
 def values(log: str, ts: int, views: Sequence[Any]) -> list[Any]:
@@ -130,7 +130,7 @@ def values(log: str, ts: int, views: Sequence[Any]) -> list[Any]:
     else:
         t = views[2]
         ts = {"http": lambda: first.request_ts or ts, "dns": lambda: first.query_ts or ts}.get(log, lambda: ts)()
-    rest = _dns(first, t.proto) if log == "dns" else WRITE[log](first)
+    rest = _conn(first, views[2]) if log == "conn" else _dns(first, t.proto) if log == "dns" else WRITE[log](first)
     return [ts, uid, t.orig_addr, t.orig_port, t.resp_addr, t.resp_port, *rest]
 
 

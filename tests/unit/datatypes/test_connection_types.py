@@ -57,6 +57,26 @@ def test_counts_duration_and_history():
     assert history.to_dict() == {"history": "ShADadFf"}
 
 
+@pytest.mark.parametrize("link", [Link(), Link(vlans=(5, 6))], ids=["plain", "tagged"])
+@pytest.mark.parametrize("ends", [(A, B), (("2001:db8::1", 5), ("2001:db8::2", 6))], ids=["ipv4", "ipv6"])
+def test_ip_bytes_are_what_the_headers_say_whatever_is_around_them(ends, link):
+    made = TcpConversation(*ends, start_ns=10**18, link=link)
+    made.open()
+    made.to_server(b"C" * 300, mss=100)
+    made.to_client(b"S" * 5)
+    made.close(CLIENT)
+    # Ethernet fills short frames up.
+    frames = [replace(f, data=f.data.ljust(90, b"\0"), length=max(f.length, 90)) for f in made.frames]
+    start = 14 + 4 * len(link.vlans)
+    expected = [0, 0]
+    for f in made.frames:
+        ip = f.data[start:]
+        is_resp = ip[8:24] != ip_address(ends[0][0]).packed if ip[0] >> 4 == 6 else ip[12:16] != ip_address(ends[0][0]).packed
+        expected[is_resp] += 40 + int.from_bytes(ip[4:6], "big") if ip[0] >> 4 == 6 else int.from_bytes(ip[2:4], "big")
+    ((count, frame_bytes),) = of("IpByteCount,ByteCount", frames)
+    assert [count.orig, count.resp] == expected and count.raw() == int(count) == sum(expected) < frame_bytes.raw()
+
+
 def test_parts_side_by_side_do_not_disturb_each_other():
     frames = conversation().frames
     alone = [of(t, frames)[0].to_dict() for t in ("ConnRecord", "PktCount", "ConnHistory", "InterArrivals", "BidirPktStream")]

@@ -77,10 +77,11 @@ def test_lines_say_what_the_views_say(logs):
     folder, seen = logs
     rows = {log: list(read_zeek(folder / "tsv" / f"{log}.log")) for log in SESSIONS}
     assert [len(rows[log]) for log in rows] == [len(seen[k]) for k in KINDS] and all(rows[log] for log in rows if log != "quic")
-    for row, (conn, _) in zip(rows["conn"], seen["ConnRecord"], strict=True):
+    for row, (conn, _, ip) in zip(rows["conn"], seen["ConnRecord"], strict=True):
         t = conn.five_tuple
         assert (row["id.orig_h"], row["id.orig_p"], row["id.resp_h"], row["id.resp_p"], row["proto"]) == (*t.orig, *t.resp, t.proto)
         assert abs(row["ts"] - conn.first_seen_ts / 1e9) < 2e-6 and row["conn_state"] == conn.conn_state and row["orig_pkts"] == conn.orig.nb_pkts
+        assert (row["orig_ip_bytes"], row["resp_ip_bytes"]) == (ip.orig, ip.resp)
         assert row["duration"] is None or abs(row["duration"] - conn.duration) < 2e-6
     for row, (tls, *_) in zip(rows["ssl"], seen["TlsHandshake"], strict=True):
         assert (row["server_name"], row["cipher"], row["established"]) == (tls.sni or None, tls.cipher or None, tls.established)
