@@ -17,7 +17,7 @@ from retina_jit.parsers.wire import copy_to, has, u8, u16, u32
 from retina_jit.pipeline.access import PACKET_AT, PACKET_SIZE, WORKER_AT, add, counter
 from retina_jit.pipeline.layout import MOST_ROWS
 from retina_jit.state import fragments, layout
-from retina_jit.state.flowkey import NETWORK, NETWORK_BITS, network_of, set_network
+from retina_jit.state.flowkey import NETWORK, NETWORK_BITS, SAMPLED, network_of, set_network
 from retina_jit.state.fragments import DATA, FRAGMENTS_AT, HEADER_ROOM, HELD, REFUSED, datagram_at
 from retina_jit.state.layout import BURST, FRAGMENT, INNER, NO_FRAME, NOT_TRANSPORT, PENDING, REASSEMBLED
 
@@ -150,26 +150,24 @@ def _reassemble(w, address, made):
 
 
 @kernel
-def _note_network(w, outer, made):
+def _note_network(w, outer, made, sampled):
     """In which network the row at `made` stands: that of the tunnel, or else that of the packet that carries it."""
     worker = WORKER_AT(w)
     row = PACKET_AT(outer)
-    network = 0
-    if worker.vni_in_key:
-        network = virtual_network(outer)
-        if network == 0 and row.layers & INNER:
-            network = network_of(row)
-    set_network(PACKET_AT(made), network, worker.vlan_mask)
+    around = network_of(row) if row.layers & INNER else 0
+    network = virtual_network(outer) if worker.vni_in_key else 0
+    network = network | (around & SAMPLED) if network else around
+    set_network(PACKET_AT(made), network | sampled, worker.vlan_mask)
 
 
 @kernel
-def _make(w, outer, made):
-    """Decode the row at `made`, which the one at `outer` carries. Returns False if it is nothing to go on with."""
+def _make(w, outer, made, sampled):
+    """Decode the row at `made`, which the one at `outer` carries; sampled: SAMPLED or 0. Returns False if it is nothing to go on with."""
     verdict = decode(made)
     if verdict != PENDING and verdict != NOT_TRANSPORT and not PACKET_AT(made).layers & FRAGMENT:
         return False
     PACKET_AT(made).layers |= INNER
-    _note_network(w, outer, made)
+    _note_network(w, outer, made, sampled)
     return True
 
 
@@ -182,7 +180,7 @@ def _chain(w, outer, filled, depth, end):
         if worker.defrag and PACKET_AT(outer).layers & FRAGMENT:
             if not _reassemble(w, outer, made):
                 break
-        elif worker.decap == 0 or depth == DEEPEST or not inner(outer, made, worker.decap) or not _make(w, outer, made):
+        elif worker.decap == 0 or depth == DEEPEST or not inner(outer, made, worker.decap) or not _make(w, outer, made, 0):
             break
         else:
             depth += 1
@@ -204,7 +202,7 @@ def _sampled(w, outer, filled, end):
         following = sample(outer, made, at)
         if following == 0:
             break
-        if following > 0 and _make(w, outer, made):
+        if following > 0 and _make(w, outer, made, SAMPLED):
             _, filled = _chain(w, made, filled + 1, 1, end)
         at = abs(following)
     return filled

@@ -3,8 +3,8 @@
 The endpoint whose (address, port) is lower, as signed words, stands first in the key; a bit says whether the packet's
 source is the higher one. The hash is seeded per run, so nobody who knows this code can choose packets that collide.
 
-The key's word: ports (32 bits), protocol (5), family (1), network (26): 0, a VLAN id, or a virtual network's identifier
-with NETWORK_IS_VIRTUAL set.
+The key's word: ports (32 bits), protocol (5), family (1), network (26): a VLAN id or 0, or a virtual network's identifier
+with NETWORK_IS_VIRTUAL set; and SAMPLED if a switch has reported the packet.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ PROTOCOL, FAMILY, NETWORK = 32, 37, 38
 """Where these stand in the key."""
 NETWORK_BITS = -1 << NETWORK
 NETWORK_IS_VIRTUAL = 1 << 24
+SAMPLED = 1 << 25
+"""The packet may have been seen here itself as well, so it must not count for the same connection."""
 
 
 @leaf
@@ -58,18 +60,18 @@ def set_key(row, seed, vlan_mask):
 
 @leaf
 def set_network(row, network, vlan_mask):
-    """Put the network of what stands in a tunnel where `set_key` expects it; 0: it has none but its own tag.
+    """Put the network of what stands in a tunnel where `set_key` expects it; 0 or SAMPLED: it has none but its own tag.
 
     A tag within a virtual network does not keep connections apart: there should be none (RFC 7348, 6.1).
     """
-    row.key = (network if network else row.vlan_tci & vlan_mask) << NETWORK
+    row.key = (network if network & NETWORK_IS_VIRTUAL else network | (row.vlan_tci & vlan_mask)) << NETWORK
 
 
 @leaf
 def network_of(row):
-    """The virtual network that `set_network` has noted, or 0."""
+    """The virtual network that `set_network` has noted, or 0; with SAMPLED."""
     network = shift_right(row.key, NETWORK)
-    return network if network & NETWORK_IS_VIRTUAL else 0
+    return network if network & NETWORK_IS_VIRTUAL else network & SAMPLED
 
 
 @leaf

@@ -185,6 +185,23 @@ def test_samples_of_one_datagram(tmp_path: Path) -> None:
     assert set(seen) == {(OUTER_A, 50000)}
 
 
+@pytest.mark.parametrize("vni_in_key", [False, True])
+@pytest.mark.parametrize("inside", ["", "vxlan", "ipip"])
+def test_samples_do_not_count_for_what_is_seen_itself(inside: str, vni_in_key: bool, tmp_path: Path) -> None:
+    """A packet and the report of it: two connections, whatever stands around it."""
+    frames = []
+    for frame in inner_frames():
+        seen_here = ENCAPSULATIONS[inside](frame) if inside else frame
+        report = over_udp(6343, sflow(flow_sample(raw_header(seen_here.data))), frame.ts_ns + 1)
+        frames += [seen_here, report]
+    write_pcap(tmp_path / "x.pcap", frames)
+    seen: list[rj.ConnRecord] = []
+    config = RuntimeConfig(conntrack=ConntrackConfig(vni_in_key=vni_in_key), decap=("all",))
+    rj.run([Subscription("", (rj.ConnRecord,), seen.append)], tmp_path / "x.pcap", config=config)
+    found = [c.total_pkts for c in seen if c.five_tuple.orig == INNER_CLIENT]
+    assert found == [len(frames) // 2] * 2
+
+
 @pytest.mark.parametrize(("samples", "refused"), [(8, 0), (40, 64)])
 def test_a_burst_has_room_for_so_many_samples(samples: int, refused: int, tmp_path: Path) -> None:
     frame = inner_frames()[0]
