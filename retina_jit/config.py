@@ -146,6 +146,9 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     sample : float
         Share of the connections that are taken, 0 to 1 (`--sample`): whole ones, both directions, the same in every run. The frames
         of others are counted as `not_sampled`.
+    bpf : str
+        Expression of libpcap (`-F`), as tcpdump takes it: frames that it refuses are counted as `prefiltered`, and that is all.
+        Needs libpcap.
     user : str, optional
         Whom to become once the first source is open (`--user`); needs root. Later captures must be readable for that user.
     filter : str, optional
@@ -169,6 +172,7 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     workers: int = 1
     read_ahead: bool = True
     sample: float = 1.0
+    bpf: str = ""
 
     def check(self) -> RuntimeConfig:
         """Refuse values that cannot work.

@@ -22,6 +22,7 @@ from retina_jit.delivery.dispatch import Dispatcher
 from retina_jit.delivery.sinks import Sinks
 from retina_jit.errors import CallbackError, SourceError, SubscriptionError
 from retina_jit.exchange import Exchange, go_over
+from retina_jit.ingest.bpf import compile_for_all
 from retina_jit.ingest.readahead import Readers
 from retina_jit.ingest.sources import PORT, Source, open_sources
 from retina_jit.monitor.reading import Ports, Reading, failures, read
@@ -128,6 +129,7 @@ class Runtime:
         self.config = (config or RuntimeConfig()).check()
         for file in self.config.protocols:
             load_protocol(file)
+        prefilter = compile_for_all(self.config.bpf) if self.config.bpf else None
         self._user = privileges.account(self.config.user) if self.config.user else None
         paths = tuple(sources)
         count = self.config.workers
@@ -144,7 +146,7 @@ class Runtime:
                 self._receiver.rules = online.hardware_rules(self.config, self.program.plan.first)
             seed = secrets.randbits(63)
             shares = [(n, count, seed) for n in range(count)] if share is None else [share]
-            self.workers = [Worker(self.program, self.config, *one) for one in shares]
+            self.workers = [Worker(self.program, self.config, *one, prefilter) for one in shares]
         except BaseException:
             self._paths.close()
             if self._receiver is not None:

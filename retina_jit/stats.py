@@ -18,6 +18,7 @@ LEDGER = (
     "fragment_used",  # ... that became whole: these reach their connection
     "fragment_timeout",  # ... that were given up: too old, the table was full, or the input over
     "fragment_refused",  # fragments that break the rules of `state.fragments`, or found no memory
+    "prefiltered",  # refused by the BPF program of `-F`, before anything else
     "not_sampled",  # of a connection outside the sample
     "filtered",  # no subscription can want it
     "delivered",  # given to packet subscriptions; no connection needs it

@@ -16,6 +16,8 @@ from retina_jit.backing import Backing, Growing
 from retina_jit.config import RuntimeConfig
 from retina_jit.delivery.event import CONTEXT, MAX_EVENT
 from retina_jit.filters.conditions import ROOM
+from retina_jit.ingest.bpf import Compiled
+from retina_jit.ingest.prefilter import Prefilter
 from retina_jit.ingest.sources import Source
 from retina_jit.ingest.stream import ReadingStopped, asked_to_stop
 from retina_jit.memory import Region
@@ -58,9 +60,13 @@ class Worker:
         How many read the same captures, each its own share of the packets (see `retina_jit.pipeline.share`).
     seed : int, optional
         Of the connection table's hash, the same for all workers; random by default.
+    prefilter : Compiled, optional
+        What frames have to pass first.
     """
 
-    def __init__(self, program: Program, config: RuntimeConfig, number: int = 0, workers: int = 1, seed: int | None = None) -> None:
+    def __init__(
+        self, program: Program, config: RuntimeConfig, number: int = 0, workers: int = 1, seed: int | None = None, prefilter: Compiled | None = None
+    ) -> None:
         self.program = program
         self.config = config
         self._regions: list[Region] = []
@@ -92,6 +98,7 @@ class Worker:
         self._programs = [program]
         self.homes: list[Region] = []
         self.loop = program.loop
+        self._prefilter = None if prefilter is None else Prefilter(prefilter, *map(self._counter, ("frames", "bytes", "prefiltered")))
         self._lay_out_scratch()
         self._lay_out_program()
         self._lay_out_state()
@@ -107,6 +114,10 @@ class Worker:
         region = Region(size)
         self.homes.append(region)
         return region
+
+    def _counter(self, name: str) -> int:
+        """Return the address of a counter."""
+        return int(self.counters.ctypes.data) + 8 * stats.INDEX[name]
 
     def _lay_out_scratch(self) -> None:
         w = self.words
@@ -353,7 +364,7 @@ class Worker:
             self.source = source
             self.words["wait"] = self._waits(source)
             self.words["source"] = source.address
-            self.words["walk"] = jit.address(source.walk_unit)
+            self.words["walk"] = jit.address(source.walk_unit) if self._prefilter is None else self._prefilter.put_before(source)
             self.words["workers"] = source.give_to(int(self.words["id"]), self._workers)
             self.opened.set()
             status = self._process(source)
@@ -363,6 +374,8 @@ class Worker:
                 break
             if source.problem:
                 self.problems.append(source.problem)
+            if self._prefilter is not None and (problem := self._prefilter.problem(source)):
+                self.problems.append(problem)
             if source.unsupported:
                 self.problems.append(f"{source.name}: {source.unsupported} frames of {source.unsupported_link} were not decoded")
 

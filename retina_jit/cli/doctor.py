@@ -110,6 +110,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _locked_memory,
     _extras,
     _library("crypto", "libcrypto", "apt install libssl3"),
+    _library("pcap", "libpcap (for -F)", "apt install libpcap0.8"),
     *doctor_live.CHECKS,
 )
 

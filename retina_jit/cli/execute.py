@@ -50,6 +50,7 @@ class Options:
     monitor_log: str | None = None
     status: str | None = None
     prometheus: str | None = None
+    bpf: str = ""
     per_file: bool = False
     scheduler: str = ""
 
@@ -64,6 +65,8 @@ class Options:
         if self.user:
             base = msgspec.structs.replace(base, user=self.user)
         workers, sample = self.jobs or base.workers, base.sample if self.sample is None else self.sample
+        if self.bpf:
+            base = msgspec.structs.replace(base, bpf=self.bpf)
         return msgspec.structs.replace(base, protocols=base.protocols + self.protocols, workers=workers, sample=sample).check()
 
     def _monitored(self, base: RuntimeConfig) -> RuntimeConfig:

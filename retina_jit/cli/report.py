@@ -21,6 +21,7 @@ EXPLAINED = {
     "fragment_used": "IP fragments of whole datagrams",
     "fragment_timeout": "IP fragments whose rest has not come",
     "fragment_refused": "IP fragments that break the rules",
+    "prefiltered": "refused by -F",
     "not_sampled": "of a connection outside the sample",
     "filtered": "no subscription can want it",
     "delivered": "delivered as packets",

@@ -25,6 +25,7 @@ SOURCE = np.dtype(
         ("device", "i8"),  # address of what it gets them from: RING of an interface, RECEIVE of DPDK ports
         ("idle", "i8"),  # 1: nothing came, and there is no need to ask Python about it
         ("clock", "i8"),  # a live source's time while nothing comes: no frame of before will follow [ns]; 0: not known
+        ("prefilter", "i8"),  # address of the PREFILTER that frames have to pass; 0: none
         ("workers", "i8"),  # how many workers read the same capture, each from a source of its own
         ("worker", "i8"),  # which of them this one is for
         # How to read it.
@@ -58,6 +59,27 @@ SOURCE = np.dtype(
         ("burst_unknown", "i8"),
     ]
 )
+
+PREFILTER = np.dtype(
+    [
+        ("walk", "i8"),  # address of the walker that frames come from
+        ("programs", "i8"),  # address of the first PROGRAM
+        ("count", "i8"),  # of the programs
+        ("cells", "i8"),  # address of the sixteen memory words of a BPF program
+        ("frames", "i8"),  # addresses of the worker's counters
+        ("bytes", "i8"),
+        ("prefiltered", "i8"),
+        ("strange", "i8"),  # frames of a link type for which the expression means nothing
+        ("strange_link", "i8"),  # the last such link type
+    ]
+)
+"""What refuses frames before they are decoded (`retina_jit.ingest.prefilter`)."""
+
+PROGRAM = np.dtype([("link", "i8"), ("first", "i8")])
+"""BPF program for a link type: address of its first INSTRUCTION; 0: the expression means nothing there."""
+
+INSTRUCTION = np.dtype([("operation", "i8"), ("k", "i8"), ("yes", "i8"), ("no", "i8")])
+"""Of a BPF program: an `Operation`, its number, and where a jump leads (addresses)."""
 
 RING = np.dtype(
     [

@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from retina_jit.errors import SourceError
 from retina_jit.ingest.interface import PREFIX, InterfaceSource
@@ -34,6 +34,10 @@ class Source(Protocol):
     @property
     def is_live(self) -> bool:
         """Whether time goes on while nothing comes."""
+
+    @property
+    def record(self) -> Any:
+        """The `SOURCE` record."""
 
     @property
     def status(self) -> Status:

@@ -21,6 +21,11 @@ class Walked:
     """That record."""
 
     @property
+    def record(self) -> Any:
+        """The `SOURCE` record."""
+        return self._words
+
+    @property
     def status(self) -> Status:
         """Why the last walk gave no frame."""
         return Status(int(self._words["status"]))

@@ -150,6 +150,7 @@ def read(
     workers: int | None = None,
     midstream: bool | None = None,
     decap: str | Iterable[str] | None = None,
+    bpf: str | None = None,
 ) -> Capture:
     """Open a capture for tables. Nothing is read before rows are asked for.
 
@@ -158,8 +159,8 @@ def read(
     source : path, pattern, open binary file, bytes, "-", "af_packet:IFACE", or a list of those
         pcap and pcapng, also compressed with gzip, zstd, xz or bzip2.
     config : RuntimeConfig, optional
-    workers, midstream, decap : optional
-        What the command line calls -j, --midstream and --decap.
+    workers, midstream, decap, bpf : optional
+        What the command line calls -j, --midstream, --decap and -F.
 
     Raises
     ------
@@ -170,6 +171,8 @@ def read(
     changes: dict[str, Any] = {}
     if workers is not None:
         changes["workers"] = workers
+    if bpf is not None:
+        changes["bpf"] = bpf
     if decap is not None:
         changes["decap"] = (decap,) if isinstance(decap, str) else tuple(decap)
     if midstream is not None:

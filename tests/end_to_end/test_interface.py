@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from oracle import bpf
+from oracle.captures import read_capture
 from support.namespaces import ALONE, needs_veth
 from support.running import runtime, to
 
@@ -20,6 +22,7 @@ from retina_jit.errors import SourceError
 TESTS = Path(__file__).parents[1]
 SAMPLES = Path(rj.__file__).parent / "samples"
 NET_AF_PACKET = sorted(Path("/usr/lib").glob("*/dpdk/pmds-*/librte_net_af_packet.so*"))
+needs_net_af_packet = pytest.mark.skipif(not NET_AF_PACKET, reason="needs DPDK's driver: apt install librte-net-af-packet23")
 
 
 def live(**job: Any) -> dict[str, Any]:
@@ -60,7 +63,7 @@ def test_a_veth_pair_gives_what_the_file_gives(workers: int) -> None:
 
 
 @needs_veth
-@pytest.mark.skipif(not NET_AF_PACKET, reason="needs DPDK's driver: apt install librte-net-af-packet23")
+@needs_net_af_packet
 def test_dpdk_s_driver_for_interfaces_gives_the_same() -> None:
     path = SAMPLES / "mixed.pcap"
     seen, raw = from_file(path)
@@ -80,6 +83,23 @@ def test_tags_are_put_back_and_a_removed_interface_is_told() -> None:
     assert got["raw"] == [plain.hex(), double.hex()]
     assert len(got["problems"]) == 1
     assert "rj1: the interface is gone; 2 frames before that were read" in got["problems"][0]
+
+
+@needs_veth
+@pytest.mark.skipif(bpf.library() is None, reason="libpcap is not installed (Debian: apt-get install libpcap0.8)")
+@pytest.mark.parametrize("source", ["af_packet:rj1", pytest.param("dpdk:net_af_packet0,iface=rj1", marks=needs_net_af_packet)])
+def test_an_expression_of_libpcap_refuses_what_it_refuses_in_a_file(source: str) -> None:
+    """With a tag that the system has taken out of the frame: it is there again when the expression asks for it."""
+    tagged = bytes.fromhex("ffffffffffff020000000001") + bytes.fromhex("8100a064") + bytes.fromhex("0800") + bytes(60)
+    frames = [*(f.data for f in read_capture((SAMPLES / "mixed.pcap").read_bytes()).frames), tagged]
+    text = "udp or vlan 100"
+    got = live(frames=[f.hex() for f in frames], source=source, bpf=text)
+    wanted = bpf.matching(text, frames)
+    assert wanted[-1] == len(frames) - 1
+    assert sorted(got["raw"]) == sorted(frames[n].hex() for n in wanted)
+    assert got["counters"]["prefiltered"] == len(frames) - len(wanted)
+    assert sum(got["ledger"].values()) == got["counters"]["frames"] == len(frames)
+    assert got["counters"]["bytes"] == sum(map(len, frames))
 
 
 def test_errors_name_the_interface() -> None:

@@ -40,7 +40,7 @@ def frames_of(path: Path) -> list[bytes]:
     return seen
 
 
-def capture(frames: list[bytes], workers: int, *, remove: bool = False, source: str = f"af_packet:{RECEIVING}") -> dict[str, object]:
+def capture(frames: list[bytes], workers: int, *, remove: bool = False, source: str = f"af_packet:{RECEIVING}", bpf: str = "") -> dict[str, object]:
     """Send frames while a program captures them. What it has seen."""
     seen: Counter[str] = Counter()
     raw: list[str] = []
@@ -48,7 +48,7 @@ def capture(frames: list[bytes], workers: int, *, remove: bool = False, source: 
     subscriptions = [to(t, "", lambda _, five, t=t: seen.update([f"{t} {five}"])) for t in TYPES]
     subscriptions.append(to("FiveTuple,PktCount,ByteCount", "", lambda t, p, b: seen.update([f"{t} {p} {b}"])))
     subscriptions.append(to("ZcFrame", "", lambda f: raw.append(bytes(f.data).hex())))
-    made = runtime(subscriptions, [source], msgspec.structs.replace(config(), workers=workers))
+    made = runtime(subscriptions, [source], msgspec.structs.replace(config(), workers=workers, bpf=bpf))
 
     def send() -> None:
         deadline = time.monotonic() + PATIENCE
@@ -76,4 +76,5 @@ if __name__ == "__main__":
     make_pair()
     job = json.loads(sys.argv[1])
     sent = [bytes.fromhex(f) for f in job["frames"]] if "frames" in job else frames_of(Path(job["path"]))
-    print(json.dumps(capture(sent, job.get("workers", 1), remove=job.get("remove", False), source=job.get("source", f"af_packet:{RECEIVING}"))))
+    given = {"workers": 1, **{k: job[k] for k in ("workers", "remove", "source", "bpf") if k in job}}
+    print(json.dumps(capture(sent, **given)))

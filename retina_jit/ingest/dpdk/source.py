@@ -23,6 +23,7 @@ from retina_jit.ingest.dpdk.port import PCI, Port
 from retina_jit.ingest.dpdk.selfcheck import prove
 from retina_jit.ingest.layout import SOURCE
 from retina_jit.ingest.walked import Walked
+from retina_jit.parsers.packet.link import EN10MB
 from retina_jit.state.layout import BURST
 
 HOME = "retina_jit.ingest.dpdk.receive"
@@ -266,6 +267,7 @@ class PortSource(Walked):
         source, receive, queues, mbufs, scratch = self._homes
         self.address = source.address
         self._words: Any = source.array(SOURCE, 1)[0]
+        self._words["link"] = EN10MB
         self._words["device"], self._words["more"] = receive.address, jit.address(f"{HOME}:more")
         self._release = jit.function(f"{HOME}:release")
         self.receive: Any = receive.array(RECEIVE, 1)[0]
