@@ -195,7 +195,7 @@ class CaptureSource(Walked):
                 raise SourceError(f"{self.name}: {self._stream.damaged}, nothing of it can be read")
             if not head:
                 raise SourceError(f"{self.name}: is empty, not a capture")
-            raise SourceError(f"{self.name}: not a capture file: it begins with {head[:8].hex(' ')} ({head[:8]!r})")
+            raise SourceError(f"{self.name}: not a capture file: it begins with {head[:8].hex(' ')} ({head[:8]!r}); {READ}")
         self.walk_unit = unit
         if unit == WALK_PCAPNG:
             self._table = memory.Region(MAX_INTERFACES * INTERFACE.itemsize)
@@ -378,6 +378,7 @@ class CaptureSource(Walked):
         return f"<CaptureSource {self.name}: {self.frames} frames>"
 
 
+READ = "pcap and pcapng are read, plain or compressed with gzip, zstd, xz or bzip2"
 _SUPPORTED_HINT = ": Ethernet, raw IP, Linux cooked, BSD loopback, PPP are"
 
 

@@ -23,6 +23,7 @@ VISITS, VISITS_PER_PACKET = 512, 4
 VISITS_IDLE = 1 << 18
 """And when no packet has come for a while, some 20 ms."""
 FOREVER = 1 << 62
+"""A time that none is after [ns]."""
 AHEAD = 8
 """How many connections ahead memory is asked for."""
 

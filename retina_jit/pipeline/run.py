@@ -11,7 +11,7 @@ from retina_jit.jit import entry, kernel
 from retina_jit.memory import atomic_load, call1, call2, call4, load64, store64
 from retina_jit.pipeline.access import PACKET_AT, PACKET_SIZE, WORKER_AT, add, counter
 from retina_jit.pipeline.connections import packet
-from retina_jit.pipeline.expiry import VISITS, VISITS_IDLE, VISITS_PER_PACKET, drain, expire
+from retina_jit.pipeline.expiry import FOREVER, VISITS, VISITS_IDLE, VISITS_PER_PACKET, drain, expire
 from retina_jit.pipeline.layout import WORKER
 from retina_jit.pipeline.matches import FAILED, MATCHED, deliver_matches
 from retina_jit.pipeline.share import NOT_SAMPLED, OTHERS, mark_others
@@ -24,7 +24,6 @@ from retina_jit.status import Status
 
 STOPPED = int(Status.STOPPED)
 MAIL_HEAD = WORKER.fields["mail_head"][1]  # type: ignore[index]
-FOREVER = 1 << 62
 FRAMES, BYTES, FILTERED, DELIVERED = (counter(n) for n in ("frames", "bytes", "filtered", "delivered"))
 TUNNELLED, LEFT_OUT = counter("tunnelled"), counter("not_sampled")
 

@@ -159,6 +159,7 @@ def test_errors_name_the_reason(tmp_path):
     assert "is empty" in message(path)
     path.write_bytes(b"PK\3\4 an archive")
     assert "not a capture file: it begins with 50 4b 03 04" in message(path)
+    assert message(path).endswith("; pcap and pcapng are read, plain or compressed with gzip, zstd, xz or bzip2")
     path.write_bytes(gzip.compress(b"hello"))
     assert "not a capture file: it begins with 68 65 6c 6c 6f (b'hello')" in message(path)
     path.write_bytes(CONTENT[:23])
