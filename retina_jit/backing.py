@@ -15,8 +15,10 @@ from dataclasses import dataclass
 POPULATE_WRITE = 23  # MADV_POPULATE_WRITE (Linux 5.14): as if each page were written to
 AHEAD = 4 << 20
 """How far ahead of its use memory is backed [byte]: some milliseconds of the fastest growth."""
-PERIOD = 0.002
-"""How often it is looked at [s]."""
+AT_ONCE = 16 << 20
+"""At most so much in one call [byte]: whoever ends it waits for no more."""
+PERIOD, LONGEST = 0.002, 0.032
+"""How often it is looked at [s]: where nothing grows, less and less often."""
 
 
 @dataclass
@@ -57,16 +59,22 @@ class Backing:
             self._thread.join()
 
     def _main(self) -> None:
-        while self._step():
-            if self._ended.wait(PERIOD):
+        pause = PERIOD
+        while any(r.backed < r.size for r in self._ranges):
+            try:
+                pause = PERIOD if self._step() else min(2 * pause, LONGEST)
+            except OSError:
+                return
+            if self._ended.wait(pause):
                 return
 
     def _step(self) -> bool:
-        """Back what is near. Returns whether there may be more to do."""
+        """Back what is near. Returns whether there was any."""
+        found = False
         for r in self._ranges:
-            want = min(r.size, (r.used() // AHEAD + 1) * AHEAD)
+            want = min(r.size, (r.used() // AHEAD + 1) * AHEAD, r.backed + AT_ONCE)
             if r.backed < want:
                 if self._madvise(r.address + r.backed, want - r.backed, POPULATE_WRITE) != 0:
-                    return False
-                r.backed = want
-        return any(r.backed < r.size for r in self._ranges)
+                    raise OSError(ctypes.get_errno(), "madvise")
+                r.backed, found = want, True
+        return found

@@ -29,7 +29,7 @@ from retina_jit.state.arena import ARENA
 from retina_jit.state.fragments import DATAGRAM, FRAGMENTS
 from retina_jit.state.layout import CONNECTION, INPUT, PACKET
 from retina_jit.state.parts import PART_LINK, write_offsets
-from retina_jit.state.table import TABLE, set_up
+from retina_jit.state.table import TABLE, end_of_slots, set_up
 from retina_jit.state.timers import BLOCK, PER_BLOCK, SLOTS, TIMERS
 from retina_jit.status import Status
 
@@ -252,6 +252,9 @@ class Worker:
         if self.loop != FRAMES_LOOP:
             ranges.append(Growing(int(table["pool"]), int(table["stride"] * table["most"]), lambda: int(table["unused"] * table["stride"])))
             ranges.append(Growing(bytes_of, int(arena["end"]) - bytes_of, lambda: int(arena["top"]) - bytes_of))
+            # Slots are touched all over as soon as there are more of them: each packet of a burst might wait for a page of its own.
+            slots = int(table["ranges"])
+            ranges.append(Growing(slots, 16 * int(table["most_slots"]), lambda: end_of_slots(table), 8 * int(table["mask"] + 1)))
         return ranges
 
     # ------------------------------------------------------------------------------------------------- running

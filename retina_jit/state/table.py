@@ -324,3 +324,9 @@ def set_up(words: Any, ranges: int, first: int, most: int, parts: int = 0) -> in
     words["slots"], words["mask"] = ranges + 8 * first, first - 1
     words["track"], words["stride"] = SIZE if parts else 0, SIZE + -(-parts // 64) * 64
     return int(words["stride"])
+
+
+def end_of_slots(words: Any) -> int:
+    """Return where the slots end, from `ranges` on [byte], that a table uses or will use soon: when it has to grow."""
+    slots = int(words["mask"]) + 1
+    return 32 * slots if 8 * int(words["live"]) > 3 * slots else 16 * slots

@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from retina_jit.backing import AHEAD, Backing, Growing
+import numpy as np
+
+from retina_jit.backing import AHEAD, PERIOD, Backing, Growing
 from retina_jit.memory import Region
+from retina_jit.state.table import TABLE, end_of_slots, set_up
 
 SIZE = 16 * AHEAD
 
@@ -63,3 +66,35 @@ def test_a_system_that_cannot_is_left_alone() -> None:
     backing.start()
     backing.end()
     assert growing.backed == 0
+
+
+def test_where_nothing_grows_it_is_looked_at_less_often() -> None:
+    looks = 0
+
+    def used() -> int:
+        nonlocal looks
+        looks += 1
+        return 0
+
+    region = Region(SIZE)
+    backing = Backing([growing := Growing(region.address, SIZE, used)])
+    begun = time.monotonic()
+    backing.start()
+    while looks < 8 and time.monotonic() < begun + 20:
+        time.sleep(0.001)
+    assert looks >= 8
+    assert time.monotonic() - begun > (1 + 2 + 4 + 8 + 16 + 16 + 16) * PERIOD - 0.001
+    backing.end()
+    assert growing.backed == AHEAD
+
+
+def test_slots_are_there_before_the_table_grows() -> None:
+    """From three quarters of the way to the next size on; each range stands behind the one before it."""
+    words, most, first = np.zeros(1, TABLE)[0], 1 << 20, 1 << 16
+    set_up(words, 1 << 30, first, most)
+    for slots in (first, 2 * first):
+        words["mask"] = slots - 1
+        begin = int(words["ranges"]) + 8 * slots
+        for live, ends in ((0, 1), (slots * 3 // 8, 1), (slots * 3 // 8 + 1, 2), (slots // 2, 2)):
+            words["live"] = live
+            assert end_of_slots(words) == begin + 8 * slots * (2 * ends - 1) - int(words["ranges"])
