@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from retina_jit.strings import text
     from retina_jit.subscription import Subscription, load_subscriptions, subscribe
     from retina_jit.tables.background import Background
+    from retina_jit.tables.frames import from_bytes
     from retina_jit.tables.read import Capture, read, sample_capture
     from retina_jit.tables.running import CaptureWarning
     from retina_jit.tables.table import Table
@@ -72,6 +73,7 @@ _HOME = {
     "retina_jit.runtime": ("Result", "Runtime", "run"),
     "retina_jit.strings": ("text",),
     "retina_jit.subscription": ("Subscription", "load_subscriptions", "subscribe"),
+    "retina_jit.tables.frames": ("from_bytes",),
     "retina_jit.tables.read": ("Capture", "read", "sample_capture"),
     "retina_jit.tables.background": ("Background",),
     "retina_jit.tables.running": ("CaptureWarning",),
@@ -135,6 +137,7 @@ __all__ = [
     "ZcFrame",
     "data_type",
     "explain",
+    "from_bytes",
     "load_config",
     "load_protocol",
     "load_subscriptions",

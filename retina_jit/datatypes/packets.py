@@ -28,9 +28,10 @@ def row_view(**fields: str) -> np.dtype[Any]:
     )
 
 
-FRAME = np.dtype([("ts", "i8"), ("length", "u4"), ("caplen", "u4"), ("number", "i8"), ("data", "i8")])
+FRAME = np.dtype([("ts", "i8"), ("length", "u4"), ("caplen", "u4"), ("number", "i8"), ("link", "i8"), ("data", "i8")])
 PAYLOAD = np.dtype([("ts", "i8"), ("length", "u4"), ("captured", "u4"), ("data", "i8")])
-FRAME_IN_ROW = row_view(ts="ts", length="length", caplen="caplen", number="number", data="frame")
+FRAME_IN_ROW = row_view(ts="ts", length="length", caplen="caplen", number="number", link="link", data="frame")
+ETHERNET = 1
 FRAME_AT, PAYLOAD_AT, PACKET_AT = memory.at(FRAME), memory.at(PAYLOAD), memory.at(PACKET)
 
 
@@ -39,7 +40,7 @@ def project_frame(context):
     """Write the frame: its numbers and a copy of its bytes."""
     c = CONTEXT_AT(context)
     r, p = FRAME_AT(c.out), PACKET_AT(c.row)
-    r.ts, r.length, r.caplen, r.number = p.ts, p.length, p.caplen, p.number
+    r.ts, r.length, r.caplen, r.number, r.link = p.ts, p.length, p.caplen, p.number, p.link
     r.data = put_bytes(context, p.frame, p.caplen)
     return 0
 
@@ -49,7 +50,7 @@ def project_frame_in_place(context):
     """Write the frame for a compiled callback: `data` is the frame's address, borrowed until the callback returns."""
     c = CONTEXT_AT(context)
     r, p = FRAME_AT(c.out), PACKET_AT(c.row)
-    r.ts, r.length, r.caplen, r.number = p.ts, p.length, p.caplen, p.number
+    r.ts, r.length, r.caplen, r.number, r.link = p.ts, p.length, p.caplen, p.number, p.link
     r.data = p.frame
     return 0
 
@@ -81,7 +82,40 @@ class ZcFrame(DataType):
     length = field(FRAME, "length", "Length on the wire [byte].", unit="byte")
     caplen = field(FRAME, "caplen", "Captured length [byte].", unit="byte")
     number = field(FRAME, "number", "Position in the run, from 1.", shown=False)
+    link = field(FRAME, "link", "Link type, a LINKTYPE_ number: 1 is Ethernet.", shown=False)
     data = raw(FRAME, "data", "The captured bytes.", shown=False)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, ts: int = 0, length: int | None = None, link: int = ETHERNET, number: int = 0) -> ZcFrame:
+        """Return a frame of bytes, for whoever calls a callback without a capture.
+
+        Parameters
+        ----------
+        data : bytes
+            What was captured; also of a scapy packet: `bytes(packet)`.
+        ts : int [ns since 1970]
+        length : int [byte], optional
+            On the wire; as long as `data` if it is left out.
+        link : int
+            LINKTYPE_ number.
+        number : int
+            Position in the run.
+        """
+        record = np.zeros(1, FRAME)
+        record[0] = ts, len(data) if length is None else length, len(data), number, link, FRAME.itemsize << 32 | len(data)
+        return cls(record.tobytes() + bytes(data), 0, 0)
+
+    def to_scapy(self) -> Any:
+        """Return the frame as a packet of scapy, with its capture time.
+
+        Raises
+        ------
+        MissingExtraError
+            scapy is not installed.
+        """
+        from retina_jit.datatypes.scapy_packet import dissect
+
+        return dissect(bytes(self.data), self.ts, self.length, self.link)
 
     def data_len(self) -> int:
         """Return the captured length [byte]."""

@@ -16,6 +16,21 @@ from retina_jit.subscription import resolved
 
 _WORD = re.compile(r"[a-z]\w*")
 
+SIDES = {
+    "ip.src": "orig_addr", "ip.dst": "resp_addr", "ipv6.src": "orig_addr", "ipv6.dst": "resp_addr",
+    "tcp.srcport": "orig_port", "tcp.dstport": "resp_port", "udp.srcport": "orig_port", "udp.dstport": "resp_port",
+}  # fmt: skip
+"""Wireshark's names of a packet's two sides; of a connection or session, the originator is the source."""
+PEERS = {
+    **{name: f"five_tuple.{column}" for name, column in SIDES.items()},
+    "id.orig_h": "five_tuple.orig_addr", "id.orig_p": "five_tuple.orig_port",
+    "id.resp_h": "five_tuple.resp_addr", "id.resp_p": "five_tuple.resp_port",
+    "frame.time_epoch": "ts", "frame.time": "ts", "frame.len": "zc_frame.length", "frame.cap_len": "zc_frame.caplen",
+    "frame.number": "zc_frame.number", "tcp.payload": "payload.data", "udp.payload": "payload.data", "communityid": "community_id.community_id",
+    "eth.src": "eth_addr.src", "eth.dst": "eth_addr.dst",
+}  # fmt: skip
+"""Wireshark's and Zeek's names of what is no field of a session protocol."""
+
 Path = tuple[Column, ...]
 Wanted = tuple[str, type[DataType] | None, Path]
 """Name in the table, data type (None: the event's head), where in it."""
@@ -46,7 +61,8 @@ def choose(what: Sequence[Any], addresses: str, text: str = "") -> tuple[tuple[t
     ----------
     what : sequence of data types, their names, or names of columns
         A column by its name ("sni"), or with its data type, protocol or object before it: "tls_handshake.sni",
-        "tls.sni", "conn_record.orig.nb_pkts", "five_tuple.orig_addr". Wireshark's names of fields of session protocols too.
+        "tls.sni", "conn_record.orig.nb_pkts", "five_tuple.orig_addr". Wireshark's names too: those of fields of session
+        protocols, and PEERS.
     addresses : {"str", "int", "bytes"}
     text : str
         The filter: of several data types that have a column, those of the protocols that it names are meant.
@@ -78,7 +94,19 @@ def choose(what: Sequence[Any], addresses: str, text: str = "") -> tuple[tuple[t
             if found[1] is not None:
                 need(found[1])
             wanted.append(found)
+    _refuse_sides([str(w) for w in what], types, text)
     return tuple(types) or resolved(["FiveTuple"], "select"), _numbered(wanted, types, addresses)
+
+
+def _refuse_sides(what: Sequence[str], types: Sequence[type[DataType]], text: str) -> None:
+    """Refuse names of a packet's sides where packets are delivered as those of a connection: FiveTuple tells of that then."""
+    sides = [w for w in what if w in SIDES]
+    sessions = {p.name for p in protocols().values() if p.level == "session"}
+    if sides and any(t.LEVEL == "packet" for t in types) and sessions & set(_WORD.findall(text)):
+        raise SubscriptionError(
+            f"select: {sides[0]} is the source or destination of each packet, and with a filter on sessions packets are told of by their connection: "
+            f"write five_tuple.{SIDES[sides[0]]}, the connection's"
+        )
 
 
 def _head() -> Path:
@@ -100,9 +128,9 @@ def _numbered(wanted: Iterable[Wanted], types: Sequence[type[DataType]], address
 
 def _column(asked: str, types: Sequence[type[DataType]], words: frozenset[str]) -> Wanted:
     """Find a column by name: with what stands before it, or in the data types that are there, or in just one of all."""
-    if asked == "ts":
-        return "ts", None, _head()
-    name = _aliases().get(asked, asked)
+    name = PEERS.get(asked) or _aliases().get(asked, asked)
+    if name == "ts":
+        return asked, None, _head()
     known = data_types()
     owner, _, rest = name.partition(".")
     exact = [t for t in known.values() if rest and owner in (snake(t.__name__), t.SERVICE or None)]
