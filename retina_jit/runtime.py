@@ -423,7 +423,7 @@ class Runtime:
         if self._receiver is not None:
             r = self._receiver
             extra |= {"buffers_left": r.left, "frames_sunk": r.sunk, "hardware_rules": r.hardware_rules}
-        return Result(self.stats(), list(self.workers[0].problems), failed, seconds, self._stop_asked, extra)
+        return Result(self.stats(), [*self.workers[0].problems, *self._paths.problems], failed, seconds, self._stop_asked, extra)
 
 
 def user_traceback(error: CallbackError) -> str:

@@ -23,7 +23,7 @@ from retina_jit.ingest.interface import PREFIX
 from retina_jit.ingest.sources import PORT, expand
 from retina_jit.parsers.user import load_protocol
 from retina_jit.runtime import Result, Runtime
-from retina_jit.sinks import CAPTURES, FOLDERS, FORMATS, wanted_types
+from retina_jit.sinks import ADDRESSES, CAPTURES, FLOWS, FOLDERS, FORMATS, address, wanted_types
 from retina_jit.sinks.paths import Rotating, rotation
 from retina_jit.subscription import Subscription, named
 
@@ -148,7 +148,9 @@ def _shown(value: Any) -> Any:
 def log(types: tuple[str, ...], filter_text: str, format_: str, output: str, rotate: str, options: Options) -> int:
     """`retina-jit log`."""
     options.check()
-    known = FORMATS | CAPTURES | FOLDERS
+    known = FORMATS | CAPTURES | FLOWS | FOLDERS
+    if scheme := address(output):
+        return _send(types, filter_text, scheme, output, rotate, options)
     if format_ not in known:
         raise ConfigError(f"-T {format_}: not a format; known: {', '.join(known)}")
     if _is_archive(output, options):
@@ -161,16 +163,30 @@ def log(types: tuple[str, ...], filter_text: str, format_: str, output: str, rot
         raise ConfigError(f"--rotate {rotate}: goes with -o FILE and a format of one file")
     with contextlib.nullcontext(output) if by_path else opened(output) as out:
         sink = Rotating(known[format_], Path(output), rotation(rotate)) if rotate else known[format_](out)
-        subscriptions = []
-        try:
-            for spec in types:
-                s = named(wanted_types(format_, spec.split(",")), filter_text, _nothing, "each")
-                s.deliver, s.sink, s.name = "sink", sink, filter_text or spec
-                subscriptions.append(s)
-            result = _run(subscriptions, options, sink.flush)
-        finally:
-            sink.close()
+        result = _into(sink, format_, types, filter_text, options)
     return _finish(result, options)
+
+
+def _into(sink: Any, format_: str, types: tuple[str, ...], filter_text: str, options: Options) -> Result:
+    """Run with the events of all subscriptions in a sink, which is closed then."""
+    subscriptions = []
+    try:
+        for spec in types:
+            s = named(wanted_types(format_, spec.split(",")), filter_text, _nothing, "each")
+            s.deliver, s.sink, s.name = "sink", sink, filter_text or spec
+            subscriptions.append(s)
+        result = _run(subscriptions, options, sink.flush)
+    finally:
+        sink.close()
+    result.problems.extend(getattr(sink, "problems", []))
+    return result
+
+
+def _send(types: tuple[str, ...], filter_text: str, scheme: str, output: str, rotate: str, options: Options) -> int:
+    """`retina-jit log -o ipfix://...`."""
+    if rotate or options.per_file or options.scheduler:
+        raise ConfigError(f"-o {output}: --rotate, --per-file and --scheduler are for files")
+    return _finish(_into(ADDRESSES[scheme](output), scheme, types, filter_text, options), options)
 
 
 def _nothing(*_: Any) -> None:

@@ -7,7 +7,14 @@ from retina_jit.datatypes.community_id import CommunityId
 from retina_jit.datatypes.conn_record import ConnRecord, Flow
 from retina_jit.datatypes.conn_uid import ConnUid
 from retina_jit.datatypes.context import CoreId, FilterStr
-from retina_jit.datatypes.counters import ByteCount, ConnDuration, ConnHistory, IpByteCount, PktCount
+from retina_jit.datatypes.counters import (
+    ByteCount,
+    ConnDuration,
+    ConnHistory,
+    IpByteCount,
+    PktCount,
+    TcpFlags,
+)
 from retina_jit.datatypes.dns_transaction import DnsTransaction, LlmnrTransaction, MdnsTransaction
 from retina_jit.datatypes.dtls_handshake import DtlsHandshake
 from retina_jit.datatypes.five_tuple import FiveTuple
@@ -69,6 +76,7 @@ __all__ = [
     "RespZcPktsReassembled",
     "SessionList",
     "SshHandshake",
+    "TcpFlags",
     "TlsHandshake",
     "Tunnel",
     "ZcFrame",

@@ -11,7 +11,16 @@ from retina_jit.datatypes import five_tuple
 from retina_jit.datatypes.base import DataType, View, register
 from retina_jit.datatypes.column import ZERO, Names, custom, named, nested, number, seconds, text, unless
 from retina_jit.datatypes.five_tuple import FiveTuple
-from retina_jit.delivery.event import CONTEXT_AT, packed, put_bytes, reserve_bytes
+from retina_jit.delivery.event import (
+    CONTEXT_AT,
+    END_CLOSED,
+    END_IDLE,
+    END_NO_ROOM,
+    END_OF_INPUT,
+    packed,
+    put_bytes,
+    reserve_bytes,
+)
 from retina_jit.formats.json import put_byte
 from retina_jit.jit import entry, kernel
 from retina_jit.memory import load8, load64, store64
@@ -67,13 +76,14 @@ RECORD = np.dtype(
         ("nb_inconsistent", "u4"),
         ("vlan_id", "u2"),
         ("inner_vlan_id", "u2"),
-        ("tagged", "u2"),
+        ("tagged", "u1"),
+        ("end_reason", "u1"),
         ("conn_state", "u2"),
         ("orig", SIDE),
         ("resp", SIDE),
     ]
 )
-_HEAD = np.dtype([(n, RECORD.fields[n][0]) for n in RECORD.names[1:18]])  # type: ignore[index]
+_HEAD = np.dtype([(n, RECORD.fields[n][0]) for n in RECORD.names[1:19]])  # type: ignore[index]
 HEAD_AT, SIDE_RECORD_AT, SERVICE_AT = memory.at(_HEAD), memory.at(SIDE), memory.at(SERVICE)
 SERVICE_SIZE = SERVICE.itemsize
 _TUPLE = five_tuple.RECORD.itemsize
@@ -165,7 +175,7 @@ def project(context):
         h.service = put_bytes(context, s.name, s.name_len)
     h.zeek0, h.zeek1, h.nb_overlaps, h.nb_inconsistent = t.zeek0, t.zeek1, t.nb_overlaps, t.nb_inconsistent
     h.rtt_orig, h.rtt_resp = 100 * t.rtt_orig, 100 * t.rtt_resp
-    h.tagged, h.vlan_id, h.inner_vlan_id = t.tagged, t.vlan_id, t.inner_vlan_id
+    h.tagged, h.vlan_id, h.inner_vlan_id, h.end_reason = t.tagged, t.vlan_id, t.inner_vlan_id, c.end
     # A RST that nobody would have believed has ended nothing.
     believed = (_RST if n.tcp & RST_SEEN else 0) | ((_RST if n.tcp & (RST_SEEN << RESP) else 0) << ZEEK_SIDE)
     h.conn_state = conn_state(t.seen & ~(_RST | _RST << ZEEK_SIDE) | believed, protocol_of(n.key) == 6)
@@ -177,6 +187,7 @@ def project(context):
     return 0
 
 
+END_REASONS = Names({END_IDLE: "idle", END_CLOSED: "closed", END_OF_INPUT: "end of input", END_NO_ROOM: "no room"}, "{n}")
 _HEAD_ALL = Struct("<qqqqqqqqq").unpack_from
 _WORDS = np.dtype("<i8")
 _LETTERS = [""] + [*HISTORY_LETTERS, "?", *HISTORY_LETTERS.lower(), "?", "?"]
@@ -309,6 +320,7 @@ class ConnRecord(DataType):
         return zeek_text(first) + zeek_text(second)
 
     conn_state = named(RECORD, "conn_state", Names(dict(enumerate(CONN_STATES)), "OTH"), "Zeek's summary: S0, S1, SF, REJ, RSTO, ...")
+    end_reason = named(RECORD, "end_reason", END_REASONS, "Why it is over: idle, closed, end of input, no room; empty while it lives.", null=ZERO, shown=False)
     service = text(RECORD, "service", "Session protocol that was recognised; only those that a subscription looks for are.")
     rtt_orig = seconds(RECORD, "rtt_orig", "From the SYN/ACK to the originator's answer: twice the way to it [s]; no more than 429 s are told.", null=ZERO)
     rtt_resp = seconds(RECORD, "rtt_resp", "From the last SYN to the SYN/ACK: twice the way to the responder [s]; no more than 429 s are told.", null=ZERO)

@@ -21,9 +21,10 @@ from retina_jit.state.table import CONNECTION_AT
 OFFSETS = WORKER.fields["part0"][1]  # type: ignore[index]
 PKTS = np.dtype([("pkt_count", "i8"), ("orig", "i8"), ("resp", "i8")])
 BYTES = np.dtype([("byte_count", "i8"), ("orig", "i8"), ("resp", "i8")])
+FLAGS = np.dtype([("orig", "u4"), ("resp", "u4")])
 DURATION = np.dtype([("start_ts", "i8"), ("last_ts", "i8"), ("duration", "i8")])
 LETTERS = np.dtype([("history", "i8")])
-PKTS_AT, BYTES_AT, DURATION_AT, HISTORY_AT = memory.at(PKTS), memory.at(BYTES), memory.at(DURATION), memory.at(LETTERS)
+PKTS_AT, BYTES_AT, FLAGS_AT, DURATION_AT, HISTORY_AT = (memory.at(r) for r in (PKTS, BYTES, FLAGS, DURATION, LETTERS))
 _WORD = Struct("<q").unpack_from
 
 
@@ -51,6 +52,15 @@ def project_ip_bytes(context):
     c = CONTEXT_AT(context)
     n, r = COUNTS_AT(c.track + load64(c.worker + OFFSETS + 8)), BYTES_AT(c.out)
     r.byte_count, r.orig, r.resp = n.ip_bytes0 + n.ip_bytes1, n.ip_bytes0, n.ip_bytes1
+    return 0
+
+
+@entry
+def project_flags(context):
+    """Write which TCP flags there were so far."""
+    c = CONTEXT_AT(context)
+    n, r = COUNTS_AT(c.track + load64(c.worker + OFFSETS + 8)), FLAGS_AT(c.out)
+    r.orig, r.resp = n.tcp_flags0, n.tcp_flags1
     return 0
 
 
@@ -139,6 +149,20 @@ class IpByteCount(DataType):
         return int(self.byte_count)
 
     __int__ = raw
+
+
+@register
+class TcpFlags(DataType):
+    """TCP flags of a connection, those of all its packets together: FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128."""
+
+    __slots__ = ()
+    LEVEL = "connection"
+    RECORD = FLAGS
+    PROJECT = f"{__name__}:project_flags"
+    TRACK = COUNTS
+
+    orig = number(FLAGS, "orig", "Flags that the originator has sent; 0 without TCP.")
+    resp = number(FLAGS, "resp", "Flags that the responder has sent; 0 without TCP.")
 
 
 @register

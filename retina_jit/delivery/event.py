@@ -53,12 +53,15 @@ CONTEXT = np.dtype(
         ("row", "i8"),  # address of the PACKET row; oriented originator to responder where there is no packet
         ("subscription", "i8"),
         ("worker", "i8"),
-        ("end", "i8"),  # 1: the connection has ended
+        ("end", "i8"),  # why the connection has ended, one of the END_...; 0: it lives
         ("stream", "i8"),  # streaming level: address of the STREAM
         ("position", "i8"),  # of the data type in the subscription
     ]
 )
 CONTEXT_AT = memory.at(CONTEXT)
+
+END_IDLE, END_CLOSED, END_OF_INPUT, END_NO_ROOM = 1, 3, 4, 5
+"""As IPFIX numbers them (flowEndReason, RFC 5102, 5.11.3): idle timeout, end of flow detected, forced end, lack of resources."""
 
 
 @kernel

@@ -69,7 +69,7 @@ def deliver(w, number, row, ts, connection, track, session, service, end):
     """Deliver one match of subscription `number`. Returns what a compiled callback has given, else 0.
 
     row, connection, track, session: addresses, 0 where there is none; at connection level `session` is the image that is
-    kept of it (see `retina_jit.pipeline.keeping`). ts: capture time [ns]. end: the connection is over.
+    kept of it (see `retina_jit.pipeline.keeping`). ts: capture time [ns]. end: why the connection is over, or 0.
     """
     worker = WORKER_AT(w)
     sub = subscription_address(w, number)

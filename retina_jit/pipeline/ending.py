@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from retina_jit.jit import entry
+from retina_jit.delivery.event import END_CLOSED, END_IDLE, END_NO_ROOM, END_OF_INPUT
+from retina_jit.jit import entry, leaf
 from retina_jit.memory import call2, load64, trailing_zeros
 from retina_jit.pipeline.access import (
     SUBSCRIPTION_AT,
     WORKER_AT,
     add,
     connection_of,
+    counter,
     deliver,
     subscription_address,
 )
@@ -27,6 +29,18 @@ from retina_jit.state.layout import DROPPED, PARSING, PROBING
 from retina_jit.state.parts import ARRIVALS, ORIG_PACKETS, RECORD, RESP_PACKETS
 from retina_jit.state.table import record_address, remove, track_address
 from retina_jit.state.track import SIDE_AT, release_chunks, side_address
+
+EXPIRED, DRAINED, CLOSED, REUSED = (counter(f"ended_{n}") for n in ("expired", "drained", "closed", "reused"))
+
+
+@leaf
+def _reason(why):
+    """Why a connection has ended, from the counter of it."""
+    if why == CLOSED or why == REUSED:
+        return END_CLOSED
+    if why == EXPIRED:
+        return END_IDLE
+    return END_OF_INPUT if why == DRAINED else END_NO_ROOM
 
 
 @entry
@@ -57,10 +71,10 @@ def terminate(w, index, why):
                     if image or s.image == 0:
                         deliver(
                             w, 64 * n + bit, orient(w, index), c.last, connection,
-                            track_address(worker.table, index), image, c.service, 1,
+                            track_address(worker.table, index), image, c.service, _reason(why),
                         )  # fmt: skip
         if worker.notes:
-            end_streams(w, index, worker.mine + 8 * worker.words)
+            end_streams(w, index, worker.mine + 8 * worker.words, _reason(why))
     add(w, why, 1)
     release_parser(w, index)
     drop_stored(w, index)

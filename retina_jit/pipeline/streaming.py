@@ -179,7 +179,7 @@ def stream_packet(w, index, row_address):
 
 
 @kernel
-def end_streams(w, index, matched):
+def end_streams(w, index, matched, reason):
     """The connection is over: a last call for those that asked for it."""
     worker = WORKER_AT(w)
     for n in range(worker.words):
@@ -195,7 +195,7 @@ def end_streams(w, index, matched):
                     if stream == 0:
                         stream = _begin(w, index, number)
                     if stream:
-                        _call(w, index, number, stream, connection_of(w, index).last, image, 1)
+                        _call(w, index, number, stream, connection_of(w, index).last, image, reason)
 
 
 @entry

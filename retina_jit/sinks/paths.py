@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, BinaryIO
 
 from retina_jit.datatypes.base import DataType
 from retina_jit.errors import ConfigError
-from retina_jit.sinks import CAPTURES, FOLDERS, FORMATS, wanted_types
+from retina_jit.sinks import ADDRESSES, CAPTURES, FLOWS, FOLDERS, FORMATS, address, wanted_types
 from retina_jit.sinks.base import Layout, Sink
 
 _UNITS = {"k": 10**3, "M": 10**6, "G": 10**9, "s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -138,19 +139,22 @@ def _opened(path: Path) -> BinaryIO:
         raise ConfigError(f"{path}: {fault.strerror}") from fault
 
 
-_ENDINGS = {".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv", ".arrow": "arrow", ".arrows": "arrow", ".parquet": "parquet", ".pcap": "pcap", ".pcapng": "pcapng"}
+_ENDINGS = {".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv", ".arrow": "arrow", ".arrows": "arrow", ".parquet": "parquet", ".pcap": "pcap", ".pcapng": "pcapng", ".ipfix": "ipfix"}
+_FILES = ChainMap(FORMATS, CAPTURES, FLOWS)
 
 
 def format_of(target: str) -> tuple[str, str]:
-    """Return format and path: "x.jsonl", or with the format before it, "zeek:folder".
+    """Return format and path: "x.jsonl", or with the format before it, "zeek:folder"; of an address, "ipfix://host:port", scheme and all of it.
 
     Raises
     ------
     ConfigError
         A path whose format nobody knows.
     """
+    if address(target):
+        return address(target), target
     form, colon, rest = target.partition(":")
-    if colon and form in FORMATS | CAPTURES | FOLDERS:
+    if colon and (form in _FILES or form in FOLDERS):
         return form, rest
     known = _ENDINGS.get(Path(target).suffix)
     if known is None:
@@ -164,6 +168,8 @@ class Paths:
     def __init__(self) -> None:
         self._sinks: dict[tuple[str, str], Any] = {}
         self._rotated: dict[tuple[str, str], str] = {}
+        self.problems: list[str] = []
+        """What sinks have to say when they are closed: what they could not deliver, one line each."""
         self._files: list[BinaryIO] = []
 
     def get(self, target: str, rotate: str = "") -> Sink:
@@ -176,15 +182,19 @@ class Paths:
         """
         form, name = format_of(target)
         path = Path(name)
-        key = form, str(path)
+        key = form, name if address(name) else str(path)
         if key not in self._sinks:
-            if form in FOLDERS:
+            if address(name):
+                if rotate:
+                    raise ConfigError(f"{name}: rotate {rotate!r} is for files")
+                self._sinks[key] = ADDRESSES[form](name)
+            elif form in FOLDERS:
                 self._sinks[key] = FOLDERS[form](path)
             elif rotate:
-                self._sinks[key] = Rotating((FORMATS | CAPTURES)[form], path, rotation(rotate))
+                self._sinks[key] = Rotating(_FILES[form], path, rotation(rotate))
             else:
                 self._files.append(_opened(path))
-                self._sinks[key] = (FORMATS | CAPTURES)[form](self._files[-1])
+                self._sinks[key] = _FILES[form](self._files[-1])
             self._rotated[key] = rotate
         elif _when(rotate) != _when(self._rotated[key]):
             raise ConfigError(f"{path}: rotate {self._rotated[key]!r} and {rotate!r}: subscriptions that share a file begin it anew alike")
@@ -194,11 +204,12 @@ class Paths:
     def types(self, target: str, types: Sequence[type[DataType]]) -> list[type[DataType] | str]:
         """Return the data types that the format needs for those that are asked for."""
         form = format_of(target)[0]
-        return wanted_types(form, [t.__name__ for t in types]) if form in FOLDERS | CAPTURES else list(types)
+        return wanted_types(form, [t.__name__ for t in types]) if form in FOLDERS | CAPTURES | FLOWS else list(types)
 
     def close(self) -> None:
         """End all of them, also if one cannot be ended; the first error is raised then."""
-        ends = [*(sink.close for sink in self._sinks.values()), *(file.close for file in self._files)]
+        sinks = list(self._sinks.values())
+        ends = [*(sink.close for sink in sinks), *(file.close for file in self._files)]
         self._sinks, self._files = {}, []
         faults = []
         for end in ends:
@@ -206,5 +217,7 @@ class Paths:
                 end()
             except Exception as fault:  # noqa: BLE001 - raised when the others have ended
                 faults.append(fault)
+        for sink in sinks:
+            self.problems += getattr(sink, "problems", [])
         if faults:
             raise faults[0]

@@ -22,7 +22,8 @@ RECORD, COUNTS, HISTORY, ARRIVALS, ORIG_PACKETS, RESP_PACKETS, LINK, TUNNEL = (1
 FIRST = LINK | TUNNEL
 """Written before the first filter is asked, for static subscriptions fire at once."""
 
-PART_COUNTS = np.dtype([(f"{name}{side}", "i8") for name in ("pkts", "bytes", "ip_bytes") for side in (0, 1)])
+_PER_SIDE = (("pkts", "i8"), ("bytes", "i8"), ("ip_bytes", "i8"), ("tcp_flags", "u4"))
+PART_COUNTS = np.dtype([(f"{name}{side}", kind) for name, kind in _PER_SIDE for side in (0, 1)])
 _SPAN = [("last", "i8"), ("list", "i8"), ("count", "u4"), ("size", "u4")]
 PART_ARRIVALS = np.dtype([(f"{name}{side}", kind) for side in (0, 1) for name, kind in _SPAN])
 ARRIVALS_SIDE = np.dtype(_SPAN)
@@ -111,17 +112,19 @@ def write_offsets(worker: Any, parts: int) -> int:
 
 @kernel
 def count(part, row, side):
-    """Packets, bytes of frames and bytes from the network header on, per side."""
+    """Packets, bytes of frames, bytes from the network header on, and which TCP flags there were, per side."""
     c = COUNTS_AT(part)
     ip_bytes = row.payload - row.l3 + row.payload_len
     if side:
         c.pkts1 += 1
         c.bytes1 += row.length
         c.ip_bytes1 += ip_bytes
+        c.tcp_flags1 |= row.tcp_flags
     else:
         c.pkts0 += 1
         c.bytes0 += row.length
         c.ip_bytes0 += ip_bytes
+        c.tcp_flags0 |= row.tcp_flags
 
 
 @kernel

@@ -18,6 +18,8 @@ from support.running import collect, config, run_frames, to
 from traffic import CLIENT, SERVER, Frame, Link, TcpConversation, UdpExchange
 from traffic.packets import ACK, FIN, PSH, RST, SYN
 
+from retina_jit.subscription import Every
+
 A, B = ("192.0.2.1", 40000), ("198.51.100.1", 443)
 MS = 1_000_000
 
@@ -55,6 +57,43 @@ def test_counts_duration_and_history():
     assert duration.duration_ms() == (frames[-1].ts_ns - frames[0].ts_ns) // 10**6
     assert duration.to_dict()["duration"] == duration.duration_ms()
     assert history.to_dict() == {"history": "ShADadFf"}
+
+
+def test_flags_of_all_packets_of_a_side_are_put_together():
+    made = talk()
+    made.open()
+    made.to_server(b"C")
+    made.close(CLIENT)
+    assert of("TcpFlags", made.frames)[0].to_dict() == {"orig": SYN | ACK | PSH | FIN, "resp": SYN | ACK | FIN}
+    exchange = UdpExchange(A, B, start_ns=10**18)
+    exchange.to_server(b"x")
+    assert of("TcpFlags", exchange.frames)[0].to_dict() == {"orig": 0, "resp": 0}
+
+
+def test_why_a_connection_is_over():
+    def many(n: int, start_ns: int) -> list[Frame]:
+        return [f for k in range(n) for f in conversation_of(k, start_ns)]
+
+    def conversation_of(k: int, start_ns: int, *, closed: bool = False, isn: tuple[int, int] = (1, 1)) -> list[Frame]:
+        made = TcpConversation((A[0], 1000 + k), B, start_ns=start_ns, isn=isn)
+        made.open()
+        if closed:
+            made.close(CLIENT)
+        return made.frames
+
+    second, start = 10**9, 10**18
+    frames = conversation_of(0, start, closed=True) + conversation_of(1, start) + conversation_of(2, start + 400 * second)
+    frames += conversation_of(2, start + 401 * second, isn=(1 << 20, 1))  # the same ports again
+    found = {(r.five_tuple.orig_port, r.first_seen_ts): r.end_reason for r in of("ConnRecord", sorted(frames, key=lambda f: f.ts_ns))}
+    assert found == {
+        (1000, start): "closed", (1001, start): "idle", (1002, start + 400 * second): "closed", (1002, start + 401 * second): "end of input",
+    }  # fmt: skip
+    evicted = of("ConnRecord", many(80, start), max_connections=64, table_full="evict")
+    assert {r.end_reason for r in evicted} == {"no room", "end of input"}
+    told: list[str] = []
+    s = replace(to("ConnRecord", "", lambda c: told.append(c.end_reason)), every=Every("packets", 1, at_end=True))
+    run_frames([s], conversation_of(0, start, closed=True))
+    assert told[-1] == "closed" and set(told[:-1]) == {""}
 
 
 @pytest.mark.parametrize("link", [Link(), Link(vlans=(5, 6))], ids=["plain", "tagged"])
