@@ -72,6 +72,19 @@ def until_frames(made: Runtime, count: int) -> None:
         time.sleep(0.02)
 
 
+def until_up() -> None:
+    """Wait until both ends of the pair say that they are up."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and any(not is_up(name) for name in (SENDING, RECEIVING)):
+        time.sleep(0.02)
+
+
+def is_up(name: str) -> bool:
+    # Not by /sys, which shows the interfaces of where it was mounted.
+    told = subprocess.run(["ip", "-json", "link", "show", name], check=True, capture_output=True).stdout
+    return bool(json.loads(told)[0]["operstate"] == "UP")
+
+
 def overload(seconds: float) -> dict[str, Any]:
     """Run a callback that is too slow under full load, then press Ctrl-C."""
     calls, memory, asked = 0, [], 0.0
@@ -115,7 +128,7 @@ def down() -> dict[str, Any]:
         subprocess.run(["ip", "link", "set", RECEIVING, "down"], check=True)
         time.sleep(0.6)
         subprocess.run(["ip", "link", "set", RECEIVING, "up"], check=True)
-        time.sleep(0.2)
+        until_up()
         send(frames[75:])
         until_frames(made, len(frames))
         made.stop()
