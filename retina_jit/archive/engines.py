@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from retina_jit.archive.tasks import Done, Task, begun, perform
+from retina_jit.archive.tasks import Done, Question, Task, begun, perform, prepare
 from retina_jit.errors import ConfigError, RetinaJitError
 
 TRIES = 3
@@ -30,7 +30,43 @@ class LostError(RetinaJitError):
     """A task took its process with it again and again."""
 
 
-def in_processes(tasks: Sequence[Task], processes: int, waiting: Waiting) -> Iterator[tuple[Task, Done]]:
+class Pool:
+    """Processes of this machine. They start at once, before there is a task for them: that takes as long as planning does."""
+
+    def __init__(self, processes: int, question: Question) -> None:
+        self._processes, self._question = processes, question
+        self._pool: ProcessPoolExecutor | None = self._begin()
+
+    def _begin(self) -> ProcessPoolExecutor:
+        # Not forked: a copy of this process would hold its threads' locks without its threads.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(self._processes, context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+        for _ in range(self._processes):
+            pool.submit(prepare, self._question)
+        return pool
+
+    def take(self) -> ProcessPoolExecutor:
+        """Return the processes; others if those before have ended."""
+        if self._pool is None:
+            self._pool = self._begin()
+        return self._pool
+
+    def end(self) -> None:
+        """End them without waiting for what they are at; afterwards they write nothing more."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        processes = list((getattr(pool, "_processes", None) or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            with contextlib.suppress(Exception):
+                process.kill()
+        for process in processes:
+            with contextlib.suppress(Exception):
+                process.join(PATIENCE)
+
+
+def in_processes(tasks: Sequence[Task], pool: Pool, waiting: Waiting) -> Iterator[tuple[Task, Done]]:
     """Do tasks in processes of this machine; they are yielded as they end.
 
     Raises
@@ -40,14 +76,11 @@ def in_processes(tasks: Sequence[Task], processes: int, waiting: Waiting) -> Ite
     """
     left = dict.fromkeys(tasks, 0)
     while left:
-        # Not forked: a copy of this process would hold its threads' locks without its threads.
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(processes, len(left)), context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
         futures: dict[Future[Done], Task] = {}
         fault: BrokenProcessPool | None = None
         try:
             for task in left:
-                futures[pool.submit(perform, task)] = task
+                futures[pool.take().submit(perform, task)] = task
             open_ = set(futures)
             while open_:
                 ended, open_ = wait(open_, PERIOD, FIRST_COMPLETED)
@@ -63,7 +96,7 @@ def in_processes(tasks: Sequence[Task], processes: int, waiting: Waiting) -> Ite
         except BrokenProcessPool as error:  # before all were handed over
             fault = error
         finally:
-            _kill(pool)
+            pool.end()
         if left:
             _count(left, fault)
 
@@ -79,18 +112,6 @@ def _count(left: dict[Task, int], fault: BrokenProcessPool | None) -> None:
 
 def _lost(task: Task) -> LostError:
     return LostError(f"{', '.join(task.files[:3])}: a process that worked on it has died {TRIES} times; see its part {task.part}")
-
-
-def _kill(pool: ProcessPoolExecutor) -> None:
-    """End a pool without waiting for what it is at; afterwards its processes write nothing more."""
-    processes = list((getattr(pool, "_processes", None) or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        with contextlib.suppress(Exception):
-            process.kill()
-    for process in processes:
-        with contextlib.suppress(Exception):
-            process.join(PATIENCE)
 
 
 def on_dask(tasks: Sequence[Task], scheduler: str, waiting: Waiting) -> Iterator[tuple[Task, Done]]:

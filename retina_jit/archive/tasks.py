@@ -18,7 +18,9 @@ import msgspec
 from retina_jit import __version__
 from retina_jit.config import RuntimeConfig
 from retina_jit.errors import SourceError
+from retina_jit.filters.parse import parse
 from retina_jit.ingest.order import first_time
+from retina_jit.parsers.user import load_protocol
 from retina_jit.runtime import Runtime
 from retina_jit.sinks import FORMATS
 from retina_jit.subscription import Subscription, named
@@ -38,6 +40,8 @@ class Question:
 
     def subscriptions(self, sink: Any = None) -> list[Subscription]:
         """Return the subscriptions that write into `sink`."""
+        for file in self.config.protocols:
+            load_protocol(file)
         made = []
         for spec in self.types:
             s = named(spec.split(","), self.filter, _nothing, "each")
@@ -84,6 +88,13 @@ class Done:
     problems: list[str]
     lines: int = 0
     failed: str = ""
+
+
+def prepare(question: Question) -> None:
+    """Load what tasks will need into this process."""
+    with Path("/dev/null").open("wb") as nowhere:
+        question.subscriptions(FORMATS[question.format](nowhere))
+    parse(question.filter)
 
 
 def perform(task: Task) -> Done:

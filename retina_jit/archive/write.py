@@ -7,15 +7,16 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from retina_jit import stats
 from retina_jit.archive import tasks as planning
-from retina_jit.archive.engines import PERIOD, in_processes, on_dask
+from retina_jit.archive.engines import PERIOD, Pool, in_processes, on_dask
 from retina_jit.archive.tasks import (
     Done,
     Question,
@@ -30,11 +31,11 @@ from retina_jit.archive.tasks import (
 from retina_jit.config import RuntimeConfig
 from retina_jit.errors import ConfigError, SourceError
 from retina_jit.ingest.sources import expand
-from retina_jit.parsers.user import load_protocol
 from retina_jit.program import Program
 from retina_jit.sinks import FORMATS
 from retina_jit.sinks.joining import JOIN
 
+Engine = Callable[..., Iterator[tuple[Task, Done]]]
 Progress = Callable[[int, int], None]
 """Told how many bytes of how many are read."""
 
@@ -116,30 +117,42 @@ def write(
         read_ahead=base.read_ahead and processes < len(os.sched_getaffinity(0)),
         protocols=tuple(str(Path(file).expanduser().resolve()) for file in base.protocols),
     )
-    for file in chosen.protocols:
-        load_protocol(file)
     question = Question(tuple(types), filter, format, chosen)
     # Whoever does a task may have another working folder.
-    captures, failed = in_time_order([str(Path(file).resolve()) for file in expand(sources)])
+    files = [str(Path(file).resolve()) for file in expand(sources)]
+    with contextlib.ExitStack() as ending:
+        engine: Engine = partial(on_dask, scheduler=scheduler)
+        if not scheduler:
+            pool = Pool(min(processes, len(files)) if per_file else processes, question)
+            ending.callback(pool.end)
+            engine = partial(in_processes, pool=pool)
+        return _write(question, files, Path(output), processes, engine, progress, per_file=per_file)
+
+
+def _write(
+    question: Question, files: Sequence[str], output: Path, shares: int, engine: Engine, progress: Progress | None, *, per_file: bool
+) -> Written:
+    captures, failed = in_time_order(files)
     if not captures:
         raise SourceError("\n".join(failed.values()) or "no capture to read")
     # Compiled once, here: the processes find the object files.
     with Path("/dev/null").open("wb") as nowhere:
-        Program(question.subscriptions(FORMATS[format](nowhere)), None, chosen.tunnels(), chosen.sample < 1)
+        config = question.config
+        Program(question.subscriptions(FORMATS[question.format](nowhere)), None, config.tunnels(), config.sample < 1)
     folder = Path(f"{output}.parts").resolve()
-    key = planning.digest(question, captures, processes, per_file=per_file)
+    key = planning.digest(question, captures, shares, per_file=per_file)
     _take_over(folder, key)
-    work = plan(question, captures, processes, folder, key, per_file=per_file)
+    work = plan(question, captures, shares, folder, key, per_file=per_file)
     done = {task: known for task in work if (known := finished(task))}
     kept = len(done)
     left = [task for task in work if task not in done]
     waiting = _Waiting(progress, folder, sum(task.size for task in work), sum(task.size for task in done))
-    for task, told in on_dask(left, scheduler, waiting) if scheduler else in_processes(left, processes, waiting):
+    for task, told in engine(left, waiting=waiting):
         done[task] = told
         waiting.done += task.size
     if not per_file and (lost := [d.failed for d in done.values() if d.failed]):
         raise SourceError(f"{lost[0]}; what is done is kept in {folder}")
-    return _finish(work, done, failed, kept, Path(output), folder, JOIN[format], per_file=per_file)
+    return _finish(work, done, failed, kept, output, folder, JOIN[question.format], per_file=per_file)
 
 
 class _Waiting:

@@ -17,7 +17,7 @@ def first_time(path: str) -> int:
         It cannot be opened, or is no capture.
     """
     row = memory.Region(PACKET.itemsize)
-    with open_source(path, ahead=False) as source:
+    with open_source(path, peek=True) as source:
         walk = jit.function(source.walk_unit)
         while walk(source.address, row.address, 1) == 0:
             if source.status not in (Status.NEED_INPUT, Status.SHRUNK) or not source.refill():

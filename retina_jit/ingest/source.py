@@ -52,6 +52,8 @@ class CaptureSource(Walked):
         Number of frames of the run that come before this source's (column `number`).
     ahead : bool
         Whether a second thread may read a large capture ahead, where there is a core for it.
+    peek : bool
+        Only the beginning will be read: neither a map, which has its pages made, nor a thread is worth it.
     shared : (Readers, int, int), optional
         Who else reads the same captures, the capture's place among these, and which of the readers this is.
 
@@ -68,9 +70,9 @@ class CaptureSource(Walked):
         No such file, a folder, not a capture, unknown link type.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, first: int = 0, ahead: bool = True, shared: Shared | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, first: int = 0, ahead: bool = True, shared: Shared | None = None, peek: bool = False) -> None:
         self.path = os.fspath(path)
-        self._may_read_ahead, self._shared = ahead, shared
+        self._may_read_ahead, self._shared, self._peek = ahead and not peek, shared, peek
         self.name = "standard input" if self.path == "-" else self.path
         self._region = memory.Region(SOURCE.itemsize)
         self._words = self._region.array(SOURCE, 1)[0]
@@ -110,7 +112,8 @@ class CaptureSource(Walked):
                 raise SourceError(f"{self.path}: is a folder; name a capture file in it, or quote a pattern such as '{self.path}/*.pcap'")
             head = os.pread(fd, 24, 0) if stat.S_ISREG(found.st_mode) else b""
             # Two threads that read are faster than one that waits for its pages, however the page cache holds the file.
-            if self._begin_readahead(fd, found.st_size, head) or (guard.SUPPORTED and walker(head) is not None and self._begin_map(fd, found.st_size)):
+            may_map = guard.SUPPORTED and not self._peek and walker(head) is not None
+            if self._begin_readahead(fd, found.st_size, head) or (may_map and self._begin_map(fd, found.st_size)):
                 os.close(fd)
                 return
         except BaseException:
@@ -382,9 +385,11 @@ READ = "pcap and pcapng are read, plain or compressed with gzip, zstd, xz or bzi
 _SUPPORTED_HINT = ": Ethernet, raw IP, Linux cooked, BSD loopback, PPP are"
 
 
-def open_source(path: str | os.PathLike[str], *, first: int = 0, ahead: bool = True, shared: Shared | None = None) -> CaptureSource:
+def open_source(
+    path: str | os.PathLike[str], *, first: int = 0, ahead: bool = True, shared: Shared | None = None, peek: bool = False
+) -> CaptureSource:
     """Open one capture; see `CaptureSource`."""
-    return CaptureSource(path, first=first, ahead=ahead, shared=shared)
+    return CaptureSource(path, first=first, ahead=ahead, shared=shared, peek=peek)
 
 
 def numpy_source(source: CaptureSource) -> Any:

