@@ -169,7 +169,7 @@ def test_a_task_that_kills_dask_workers_is_named(tmp_path: Path) -> None:
 def test_tasks_are_the_same_in_another_folder_and_do_not_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Task] = []
 
-    def take(work: list[Task], *_: Any) -> Any:
+    def take(work: list[Task], **_: Any) -> Any:
         given.extend(work)
         raise KeyboardInterrupt
 

@@ -114,6 +114,17 @@ def test_the_command_line_knows_it(tftp: Path) -> None:
     assert "tftp.filename" in done.stdout
 
 
+def test_processes_that_read_an_archive_know_it(tftp: Path) -> None:
+    for name in ("x.pcap", "y.pcap"):
+        (tftp.parent / name).write_bytes(capture(REQUEST))
+    command = [sys.executable, "-m", "retina_jit", "log", "TftpSession", "-f", "tftp", "-q", "--protocol", "tftp.py"]
+    done = subprocess.run(
+        [*command, "-r", "x.pcap", "-r", "y.pcap", "-o", "o.jsonl", "-j", "2", "--per-file"], cwd=tftp.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in (tftp.parent / "o.jsonl").read_text().splitlines()] == 2 * [{"tftp_session": {"filename": "boot.cfg", "opcode": 1}}]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
