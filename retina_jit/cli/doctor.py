@@ -78,7 +78,7 @@ def _processor(root: Path = Path("/")) -> Finding:
 
 def _extras() -> Finding:
     """Which packages of the extras are there."""
-    known = {"arrow": "pyarrow", "pandas": "pandas", "polars": "polars", "x509": "cryptography", "plot": "matplotlib", "metrics": "prometheus_client"}
+    known = {"arrow": "pyarrow", "pandas": "pandas", "polars": "polars", "x509": "cryptography", "plot": "matplotlib", "kafka": "confluent_kafka", "metrics": "prometheus_client"}
     there = {extra: importlib.util.find_spec(module) is not None for extra, module in known.items()}
     lacking = [extra for extra, found in there.items() if not found]
     text = f"extras: {', '.join(extra for extra, found in there.items() if found) or 'none'}"

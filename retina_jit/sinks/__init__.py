@@ -10,6 +10,7 @@ from retina_jit.datatypes.base import DataType
 from retina_jit.sinks import ipfix
 from retina_jit.sinks.arrow import ArrowStream, Parquet
 from retina_jit.sinks.frames import Pcap, PcapNg, frame_types
+from retina_jit.sinks.kafka import Kafka
 from retina_jit.sinks.lines import Csv, JsonLines
 from retina_jit.sinks.zeek import OF_TYPE, TYPES, ZeekLogs
 
@@ -22,7 +23,7 @@ CAPTURES: dict[str, Callable[[BinaryIO], Any]] = {"pcap": Pcap, "pcapng": PcapNg
 FLOWS: dict[str, Callable[[BinaryIO], Any]] = {"ipfix": ipfix.IpfixFile}
 """The same for connections, of one run."""
 
-ADDRESSES: dict[str, Callable[[str], Any]] = {"ipfix": ipfix.IpfixCollector}
+ADDRESSES: dict[str, Callable[[str], Any]] = {"ipfix": ipfix.IpfixCollector, "kafka": Kafka}
 """Scheme of an address (ipfix://...) -> what sends to it."""
 
 FOLDERS: dict[str, Callable[..., Any]] = {"zeek": ZeekLogs, "zeek-json": partial(ZeekLogs, as_json=True)}

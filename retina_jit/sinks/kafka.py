@@ -1,0 +1,129 @@
+"""Events as messages of a Kafka topic: a JSON object each, as in JSON lines. The client is librdkafka, of the extra `kafka`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from retina_jit.errors import ConfigError, MissingExtraError
+from retina_jit.sinks.lines import JsonLines
+
+ANSWER = 10.0
+"""How long a broker may take to answer at the start [s]."""
+TIMEOUT = 30_000
+"""How long a message may take before it counts as lost [ms]: `message.timeout.ms`."""
+_PAUSE = 0.02
+
+log = logging.getLogger(__name__)
+
+
+def client() -> Any:
+    """Return the module.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed.
+    """
+    try:
+        import confluent_kafka
+    except ImportError as fault:
+        raise MissingExtraError("kafka:// needs confluent-kafka, which is not installed: pip install 'retina-jit[kafka]'") from fault
+    return confluent_kafka
+
+
+class Topic:
+    """A topic as a file of lines, each line a message.
+
+    When the queue of messages is full, writing waits (back-pressure): a capture waits with it, of an interface events are lost
+    and counted (`events_lost`). What could not be delivered in time is counted here.
+
+    Parameters
+    ----------
+    url : str
+        kafka://BROKER[:PORT][,BROKER...]/TOPIC, and behind a question mark settings of librdkafka: compression.type=zstd&linger.ms=100.
+
+    Attributes
+    ----------
+    sent, lost, waits : int
+        Messages given to the client; of them not delivered; how often its queue was full.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.topic, self.url = parts.path.strip("/"), f"kafka://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        if not parts.netloc or not self.topic or "/" in self.topic:
+            raise ConfigError(f"{self.url}: write kafka://BROKER:PORT/TOPIC")
+        self.sent = self.lost = self.waits = 0
+        self.fault = ""
+        settings = {"message.timeout.ms": TIMEOUT, "client.id": "retina-jit"} | dict(parse_qsl(parts.query))
+        settings |= {"bootstrap.servers": parts.netloc, "delivery.report.only.error": True}
+        module = client()
+        try:
+            self.seconds = int(str(settings["message.timeout.ms"])) / 1000
+            self._producer = module.Producer(settings, logger=log)
+            self._producer.list_topics(self.topic, ANSWER)
+        except module.KafkaException as fault:
+            raise ConfigError(f"{self.url}: {fault.args[0].str()}") from fault
+        except ValueError as fault:
+            raise ConfigError(f"{self.url}: {fault}") from fault
+        self._refused = module.KafkaException
+
+    def write(self, data: Any) -> None:
+        """Give whole lines to the client."""
+        for line in bytes(data).split(b"\n")[:-1]:
+            self._give(line)
+        self._producer.poll(0)
+
+    def _give(self, line: bytes) -> None:
+        self.sent += 1
+        waiting = False
+        while True:
+            try:
+                self._producer.produce(self.topic, line, on_delivery=self._failed)
+                return
+            except BufferError:
+                self.waits += not waiting
+                waiting = True
+                self._producer.poll(_PAUSE)
+            except self._refused as fault:  # too large, say
+                self._failed(fault.args[0], None)
+                return
+
+    def _failed(self, error: Any, _: Any) -> None:
+        if error is not None:
+            self.lost += 1
+            self.fault = error.str()
+
+    def flush(self) -> None:
+        """Learn what has become of messages; the client sends them on its own."""
+        self._producer.poll(0)
+
+    def close(self) -> None:
+        """Wait until all messages have arrived, or for as long as they may take."""
+        end = time.monotonic() + self.seconds + 5
+        while (left := self._producer.flush(0.5)) and time.monotonic() < end:
+            pass
+        if left:
+            self.lost, self.fault = self.lost + left, self.fault or "no answer"
+
+
+class Kafka(JsonLines):
+    """Sends each event to a topic, as a message; see `Topic`."""
+
+    def __init__(self, url: str) -> None:
+        self.topic = Topic(url)
+        super().__init__(self.topic)  # type: ignore[arg-type]
+
+    @property
+    def problems(self) -> list[str]:
+        """What the user is to be told at the end."""
+        t = self.topic
+        return [f"{t.url}: {t.fault}: {t.lost} of {t.sent} messages were not delivered"] if t.lost else []
+
+    def close(self) -> None:
+        """Send the rest, and wait for it."""
+        super().close()
+        self.topic.close()
