@@ -38,7 +38,7 @@ def test_little_memory_that_may_be_locked(monkeypatch: Any) -> None:
 
 def test_extras_that_are_missing(monkeypatch: Any) -> None:
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: name == "pyarrow" or None)
-    assert doctor._extras()[1] == "extras: arrow; the others: pip install 'retina-jit[pandas,polars,x509,plot,metrics]'"
+    assert doctor._extras()[1] == "extras: arrow; the others: pip install 'retina-jit[pandas,polars,x509,plot,kafka,metrics]'"
 
 
 def test_findings_as_json() -> None:
