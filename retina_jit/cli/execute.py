@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from retina_jit.monitor.monitor import Monitor
 
 
+TABLE = "table"
+"""Format of `log` for people; the others are for programs."""
+
+
 @dataclass
 class Options:
     """The options that `run`, `log` and `explain` share."""
@@ -148,18 +152,22 @@ def _shown(value: Any) -> Any:
 def log(types: tuple[str, ...], filter_text: str, format_: str, output: str, rotate: str, options: Options) -> int:
     """`retina-jit log`."""
     options.check()
-    known = FORMATS | CAPTURES | FLOWS | FOLDERS
+    known: dict[str, Any] = FORMATS | CAPTURES | FLOWS | FOLDERS | {TABLE: None}
     if scheme := address(output):
         return _send(types, filter_text, scheme, output, rotate, options)
     if format_ not in known:
         raise ConfigError(f"-T {format_}: not a format; known: {', '.join(known)}")
+    if format_ == TABLE:
+        from retina_jit.cli.table import TableLines
+
+        known[TABLE] = TableLines
     if _is_archive(output, options):
         if format_ in FORMATS and not rotate:
             return _log_archive(types, filter_text, format_, output, options)
         if options.per_file or options.scheduler:
             raise ConfigError(f"--per-file and --scheduler: without --rotate, and for {', '.join(FORMATS)}")
     by_path = output != "-" and (format_ in FOLDERS or rotate)
-    if rotate and (output == "-" or format_ in FOLDERS):
+    if rotate and (output == "-" or format_ in FOLDERS or format_ == TABLE):
         raise ConfigError(f"--rotate {rotate}: goes with -o FILE and a format of one file")
     with contextlib.nullcontext(output) if by_path else opened(output) as out:
         sink = Rotating(known[format_], Path(output), rotation(rotate)) if rotate else known[format_](out)

@@ -101,7 +101,7 @@ def run_command(ctx: click.Context, app: str, spec: str | None, reloads: bool, *
 @main.command()
 @click.argument("types", nargs=-1, required=True)
 @click.option("-f", "filter_text", default="", metavar="FILTER", help="Which traffic.")
-@click.option("-T", "format_", default="jsonl", metavar="jsonl|csv|arrow|parquet|ipfix|pcap|pcapng|zeek|zeek-json", help="Format of the output.")
+@click.option("-T", "--format", "format_", default="jsonl", metavar="jsonl|table|csv|arrow|parquet|ipfix|pcap|pcapng|zeek|zeek-json", help="Format of the output.")
 @click.option("-o", "output", default="-", metavar="FILE", help="Where to write, standard output by default; of Zeek's logs the folder; of flows also ipfix://HOST:PORT, of JSON lines kafka://BROKER:PORT/TOPIC.")
 @click.option("--rotate", default="", metavar="WHEN", help="Begin another file when one has 100M, or every 10min; a comma joins both.")
 @click.option("--per-file", is_flag=True, help="Each capture stands for itself: connections do not go on in the next one.")
