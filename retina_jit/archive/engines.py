@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -31,25 +33,41 @@ class LostError(RetinaJitError):
 
 
 class Pool:
-    """Processes of this machine. They start at once, before there is a task for them: that takes as long as planning does."""
+    """Processes of this machine.
 
-    def __init__(self, processes: int, question: Question) -> None:
-        self._processes, self._question = processes, question
-        self._pool: ProcessPoolExecutor | None = self._begin()
+    Parameters
+    ----------
+    processes : int
+    question : Question
+        What they will be asked.
+    alone : bool
+        Whether nobody else has anything in this process. Then they are copies of it, and begin with all that is loaded here. A
+        copy of any process would hold the locks of its threads without the threads, so others start anew; at once, before there
+        is a task for them, for that takes as long as planning does.
+    """
+
+    def __init__(self, processes: int, question: Question, *, alone: bool = False) -> None:
+        self._processes, self._question, self._alone = processes, question, alone
+        self._pool: ProcessPoolExecutor | None = None
+        if not self._may_copy():
+            self._begin()
+
+    def _may_copy(self) -> bool:
+        return self._alone and sys.platform == "linux" and threading.active_count() == 1
 
     def _begin(self) -> ProcessPoolExecutor:
-        # Not forked: a copy of this process would hold its threads' locks without its threads.
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(self._processes, context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
-        for _ in range(self._processes):
+        copied = self._may_copy()
+        context = multiprocessing.get_context("fork" if copied else "spawn")
+        pool = self._pool = ProcessPoolExecutor(
+            self._processes, context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+        )
+        for _ in range(0 if copied else self._processes):
             pool.submit(prepare, self._question)
         return pool
 
     def take(self) -> ProcessPoolExecutor:
         """Return the processes; others if those before have ended."""
-        if self._pool is None:
-            self._pool = self._begin()
-        return self._pool
+        return self._pool or self._begin()
 
     def end(self) -> None:
         """End them without waiting for what they are at; afterwards they write nothing more."""

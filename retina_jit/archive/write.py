@@ -77,6 +77,7 @@ def write(
     scheduler: str = "",
     per_file: bool = False,
     progress: Progress | None = None,
+    alone: bool = False,
 ) -> Written:
     """Write what is found in many captures into one file, with several processes.
 
@@ -100,6 +101,8 @@ def write(
     per_file : bool
         A task per capture.
     progress : callable, optional
+    alone : bool
+        Whether this process does nothing else, as the command line's: then the others are copies of it and begin sooner.
 
     Raises
     ------
@@ -123,7 +126,7 @@ def write(
     with contextlib.ExitStack() as ending:
         engine: Engine = partial(on_dask, scheduler=scheduler)
         if not scheduler:
-            pool = Pool(min(processes, len(files)) if per_file else processes, question)
+            pool = Pool(min(processes, len(files)) if per_file else processes, question, alone=alone)
             ending.callback(pool.end)
             engine = partial(in_processes, pool=pool)
         return _write(question, files, Path(output), processes, engine, progress, per_file=per_file)

@@ -226,7 +226,7 @@ def _log_archive(types: tuple[str, ...], filter_text: str, format_: str, output:
         with report.ArchiveProgress(quiet=options.quiet) as progress:
             written = archive.write(
                 types, options.sources(), output, filter=filter_text, format=format_, config=config, processes=config.workers,
-                scheduler=options.scheduler, per_file=options.per_file, progress=progress,
+                scheduler=options.scheduler, per_file=options.per_file, progress=progress, alone=True,
             )  # fmt: skip
     except KeyboardInterrupt:
         click.echo(f"retina-jit: stopped; what is done is kept in {output}.parts, and the same command goes on from there", err=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -193,3 +195,26 @@ def test_what_is_for_one_process_is_refused(tmp_path: Path, option: list[str]) -
     ran = CliRunner().invoke(main, ["log", "ConnRecord", "-r", str(SAMPLES / "tls.pcap"), "--per-file", "-o", str(tmp_path / "o"), *option])
     assert ran.exit_code == 1
     assert f"{option[0]}: for one process" in ran.output
+
+
+def test_processes_are_copies_only_of_one_that_is_alone() -> None:
+    def methods(*, alone: bool) -> set[str]:
+        pool = engines.Pool(1, asked(), alone=alone)
+        try:
+            pool.take().submit(abs, -1).result()
+            return {type(p).__name__ for p in pool.take()._processes.values()}
+        finally:
+            pool.end()
+
+    before = threading.active_count()
+    copied = methods(alone=True)
+    assert copied == ({"ForkProcess"} if before == 1 and sys.platform == "linux" else {"SpawnProcess"})
+    stop = threading.Event()
+    beside = threading.Thread(target=stop.wait)
+    beside.start()
+    try:
+        assert methods(alone=True) == {"SpawnProcess"}
+    finally:
+        stop.set()
+        beside.join()
+    assert methods(alone=False) == {"SpawnProcess"}
