@@ -55,6 +55,21 @@ def _key(s: Subscription) -> tuple[Any, ...]:
     return s.filter, s.folder, s.level, s.every, tuple(map(_type_key, s.types))
 
 
+# Of several that have the same key the one that is most alike goes on.
+
+
+def _is_itself(one: Subscription, other: Subscription) -> bool:
+    return one.name == other.name and one.sink is other.sink
+
+
+def _has_its_name(one: Subscription, other: Subscription) -> bool:
+    return one.name == other.name
+
+
+def _is_any(one: Subscription, other: Subscription) -> bool:
+    return True
+
+
 @dataclass
 class Exchange:
     """From one program to another.
@@ -90,17 +105,18 @@ class Exchange:
         waiting: dict[tuple[Any, ...], list[int]] = defaultdict(list)
         for n, s in enumerate(old.subscriptions):
             waiting[_key(s)].append(n)
-        for m, s in enumerate(new.subscriptions):
-            same = waiting[_key(s)]
-            # Of several that are alike the one of the same name, if there is one.
-            of_its_name = [n for n in same if old.subscriptions[n].name == s.name]
-            for n in (of_its_name or same)[:1]:
-                pairs = self._slots_of(n, m)
-                if not pairs:
+        found: set[int] = set()
+        for alike in (_is_itself, _has_its_name, _is_any):
+            for m, s in enumerate(new.subscriptions):
+                if m in found:
                     continue
-                same.remove(n)
-                self.subscriptions[n] = m
-                self.slots |= pairs
+                same = waiting[_key(s)]
+                for n in [n for n in same if alike(old.subscriptions[n], s)][:1]:
+                    if pairs := self._slots_of(n, m):
+                        same.remove(n)
+                        self.subscriptions[n] = m
+                        found.add(m)
+                        self.slots |= pairs
         self._keep_services()
 
     def _slots_of(self, n: int, m: int) -> dict[int, int]:

@@ -152,9 +152,10 @@ class Runtime:
             if self._receiver is not None:
                 self._receiver.close()
             raise
+        self._sinks: Sinks | None = None
         self.dispatchers = self._dispatchers()
         self._former: list[Dispatcher] = []
-        self._next: tuple[Exchange, threading.Event] | None = None
+        self._next: tuple[Exchange, Sinks, threading.Event] | None = None
         self._pause_at = 0.0
         self._going_over = threading.Lock()
         self._over = threading.Event()
@@ -171,9 +172,9 @@ class Runtime:
         types = resolved(self._paths.types(s.sink, s.types), s.where or s.name)
         return replace(s, types=types, sink=self._paths.get(s.sink, s.rotate))
 
-    def _dispatchers(self, former: Sequence[tuple[Dispatcher, Mapping[int, int]]] = ()) -> list[Dispatcher]:
+    def _dispatchers(self, former: Sequence[tuple[Dispatcher, Mapping[int, int]]] = (), sinks: Sinks | None = None) -> list[Dispatcher]:
         p = self.program
-        sinks = Sinks(p.subscriptions, p.offsets)
+        self._sinks = sinks = sinks or Sinks(p.subscriptions, p.offsets)
         on_error = self.config.delivery.on_error
         before: Sequence[tuple[Dispatcher, Mapping[int, int]] | None] = former or [None] * len(self.workers)
         return [Dispatcher(w.words, p.subscriptions, p.offsets, on_error, sinks, f) for w, f in zip(self.workers, before, strict=True)]
@@ -193,23 +194,27 @@ class Runtime:
         RetinaJitError
             Anything wrong with filters, data types, callbacks. The run goes on as it was.
         """
-        if any(s.sink is not None for s in [*self.program.subscriptions, *subscriptions]):
-            raise SubscriptionError("subscriptions that write files keep them for the whole run: start it anew to change the program")
         if self._receiver is not None and self._receiver.hardware_rules:
             raise SubscriptionError(
                 "the card lets only through what the program at the start wanted; to change it during a run, set hardware_assist = false in [online]"
             )
         with self._going_over:
-            exchange = Exchange(self.program, Program(subscriptions, None, self.config.tunnels(), self.config.sample < 1))
+            if self._over.is_set():
+                return ""
+            with self._paths.trying():
+                program = Program([self._with_sink(s) for s in subscriptions], None, self.config.tunnels(), self.config.sample < 1)
+                exchange = Exchange(self.program, program)
+                sinks = Sinks(program.subscriptions, program.offsets, self._sinks, len(self.workers))
             done = threading.Event()
             self._pause_at = time.perf_counter()
-            self._next = exchange, done
+            self._next = exchange, sinks, done
             while not done.wait(0.05):
                 if self._over.is_set():
+                    self._paths.close()  # those that were opened since
                     return ""
             return exchange.summary()
 
-    def _exchange(self, exchange: Exchange, done: threading.Event) -> None:
+    def _exchange(self, exchange: Exchange, sinks: Sinks, done: threading.Event) -> None:
         """Go over to the other program, if by now all workers stand still."""
         now = time.perf_counter()
         if now < self._pause_at:
@@ -229,7 +234,7 @@ class Runtime:
             for w in self.workers:
                 go_over(w, exchange)
             self.program, deadline = exchange.new, self.dispatchers[0].deadline
-            dispatchers = self._dispatchers([(d, exchange.subscriptions) for d in self.dispatchers])
+            dispatchers = self._dispatchers([(d, exchange.subscriptions) for d in self.dispatchers], sinks)
             for d in dispatchers:
                 d.deadline = deadline
             # At once: who reads the counters meanwhile must not find a dispatcher twice.
@@ -365,7 +370,7 @@ class Runtime:
             if self._next is not None and not self._stop_asked:
                 self._exchange(*self._next)
             if working is None:
-                if delivered == 0:
+                if delivered == 0 and not any(d.filled() for d in self.dispatchers):
                     return
             elif self._filled() < LITTLE:
                 if delivered == 0:

@@ -165,8 +165,11 @@ class Dispatcher:
             count = former.drain(mark)
             if int(worker["tail"]) >= mark:
                 self._former = None
+                self._sinks.tail_passed()
             if count:
                 return count
+        if not self._sinks.ready:
+            return 0  # another worker's tail goes to the same sinks
         head, tail = int(worker["head"]) if until is None else until, int(worker["tail"])
         self._streams.settle(head, tail)
         if head == tail:

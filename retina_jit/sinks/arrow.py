@@ -67,18 +67,28 @@ class ArrowStream:
             raise ConfigError("a table has one kind of row: log one subscription, or use -T jsonl")
         ((self._number, (self._types, self._offsets)),) = mine.items()
         self._scan = Scanner()
-        nothing = np.zeros(0, np.int64)
-        self._writer = self._make_writer(self._batch(bytes(8), nothing).schema)
+        if self._writer is None:
+            self._schema = self._schema_of(self._types, self._offsets)
+            self._writer = self._make_writer(self._schema)
+
+    def prepare(self, mine: Mapping[int, Layout]) -> None:
+        """Refuse a second subscription, and other columns than those that the file has begun with."""
+        for types, offsets in mine.values():
+            if len(mine) > 1 or not self._schema_of(types, offsets).equals(self._schema):
+                raise ConfigError("a table has one kind of row, and the file has begun with it: name another file, or use jsonl")
+
+    def _schema_of(self, types: Sequence[type[DataType]], offsets: Sequence[int]) -> Any:
+        return self._record_batch(types, offsets, bytes(8), np.zeros(0, np.int64)).schema
 
     def _make_writer(self, schema: Any) -> Any:
         return self._pa.ipc.new_stream(self._out, schema)
 
-    def _batch(self, buffer: bytes, events: Any) -> Any:
-        tables = [columns_of(Columns(t, buffer, events, events + o)) for t, o in zip(self._types, self._offsets, strict=True)]
+    def _record_batch(self, types: Sequence[type[DataType]], offsets: Sequence[int], buffer: bytes, events: Any) -> Any:
+        tables = [columns_of(Columns(t, buffer, events, events + o)) for t, o in zip(types, offsets, strict=True)]
         if len(tables) == 1:
             made = tables[0]
         else:
-            made = [struct(snake(t.__name__), table) for t, table in zip(self._types, tables, strict=True)]
+            made = [struct(snake(t.__name__), table) for t, table in zip(types, tables, strict=True)]
         return self._pa.record_batch(ArrowBatch(struct("", made)))
 
     def take(self, address: int, length: int) -> int:
@@ -86,7 +96,7 @@ class ArrowStream:
         done, words = self._scan(address, length)
         events = words[words & NUMBER == self._number] >> 32
         if len(events):
-            self._batches.append(self._batch(ctypes.string_at(address, done), events))
+            self._batches.append(self._record_batch(self._types, self._offsets, ctypes.string_at(address, done), events))
             self._rows += len(events)
             self.lines += len(events)
             if self._rows >= ROWS:

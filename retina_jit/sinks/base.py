@@ -31,3 +31,10 @@ class Sink(Protocol):
 
     def flush(self) -> None:
         """Write what is gathered."""
+
+
+class LastingSink(Sink, Protocol):
+    """A sink that may have other subscriptions during a run (`run --reload`): `open` is called again then, and what was begun goes on."""
+
+    def prepare(self, mine: Mapping[int, Layout]) -> None:
+        """Make ready for these; ConfigError if what was begun cannot go on with them. Another thread may be writing meanwhile."""

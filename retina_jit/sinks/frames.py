@@ -38,6 +38,10 @@ class Pcap(Events):
             One asks for something that is no packet.
         """
         super().open(mine, count)
+        self.prepare(mine)
+
+    def prepare(self, mine: Mapping[int, Layout]) -> None:
+        """Refuse what is no packet."""
         for types, _ in mine.values():
             if tuple(types) != (CapturedFrame,):
                 raise ConfigError(f"{', '.join(t.__name__ for t in types)}: a capture file holds packets: write ZcFrame")
@@ -82,6 +86,7 @@ class PcapNg(Pcap):
 
     def __init__(self, out: BinaryIO) -> None:
         super().__init__(out)
+        self._begun = False
         self._links: list[int] = []
         self._comments: dict[int, bytes] = {}
 
@@ -91,7 +96,9 @@ class PcapNg(Pcap):
         for number in mine:
             name = self.names.get(number, "").encode()[:1000]
             self._comments[number] = _option(1, name) + bytes(4) if name else b""
-        put(self._out, _block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)))
+        if not self._begun:
+            self._begun = True
+            put(self._out, _block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)))
 
     def write(self, buffer: bytes, events: Iterator[tuple[int, int]]) -> None:
         """Write packets."""

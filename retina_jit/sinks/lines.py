@@ -64,6 +64,9 @@ class Lines:
         """Return the word that the entry gets to reach what it calls."""
         raise NotImplementedError
 
+    def prepare(self, mine: Mapping[int, Layout]) -> None:
+        """Refuse nothing: each line speaks for itself."""
+
     def take(self, address: int, length: int) -> int:
         """Write the whole events among the bytes from `address` on. Returns how many bytes they take."""
         done = 0
@@ -120,6 +123,10 @@ class Csv(Lines):
     UNIT = "retina_jit.formats.csv_lines:csv_lines"
     PUT_CELL = "retina_jit.formats.cells:put_cell"
 
+    def __init__(self, out: BinaryIO) -> None:
+        super().__init__(out)
+        self._names: tuple[str, ...] = ()
+
     def units(self, types: Sequence[type[DataType]]) -> list[str]:
         """Return the entries that a subscription to `types` needs."""
         refuse_lists(types, "csv")
@@ -137,11 +144,21 @@ class Csv(Lines):
             raise ConfigError("csv has one header: log one subscription, or use -T jsonl")
         super().open(mine, count)
 
+    def prepare(self, mine: Mapping[int, Layout]) -> None:
+        """Refuse a second subscription, and other columns than those of the header."""
+        for types, offsets in mine.values():
+            made = CellProgram(Pool())
+            made.table(types, offsets)
+            if len(mine) > 1 or tuple(made.names) != self._names:
+                raise ConfigError("csv has one header, which stands in the file already: name another file, or use jsonl")
+
     def program(self, types: Sequence[type[DataType]], offsets: Sequence[int]) -> tuple[int, int]:
-        """Return address and number of the steps of the subscription; the header is written."""
+        """Return address and number of the steps of the subscription; the header is written, once."""
         made = CellProgram(self._pool)
         found = made.table(types, offsets)
-        self.put(",".join(made.names).encode() + b"\r\n")
+        if not self._names:
+            self._names = tuple(made.names)
+            self.put(",".join(made.names).encode() + b"\r\n")
         return found
 
     def runner(self) -> int:

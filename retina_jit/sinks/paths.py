@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from retina_jit.datatypes.base import DataType
+from retina_jit.delivery.sinks import prepare
 from retina_jit.errors import ConfigError
 from retina_jit.sinks import ADDRESSES, CAPTURES, FLOWS, FOLDERS, FORMATS, address, wanted_types
 from retina_jit.sinks.base import Layout, Sink
@@ -85,6 +87,10 @@ class Rotating:
         """Learn which subscriptions write here."""
         self._mine, self._count = mine, count
         self._open()
+
+    def prepare(self, mine: Mapping[int, Layout]) -> None:
+        """Refuse what the file of now cannot go on with."""
+        prepare(self._sink, mine)
 
     def _open(self) -> None:
         if hasattr(self._sink, "names"):
@@ -205,6 +211,20 @@ class Paths:
         """Return the data types that the format needs for those that are asked for."""
         form = format_of(target)[0]
         return wanted_types(form, [t.__name__ for t in types]) if form in FOLDERS | CAPTURES | FLOWS else list(types)
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """End what is opened meanwhile, if an error comes."""
+        before, files = set(self._sinks), len(self._files)
+        try:
+            yield
+        except BaseException:
+            for key in self._sinks.keys() - before:
+                self._sinks.pop(key).close()
+            for file in self._files[files:]:
+                file.close()
+            del self._files[files:]
+            raise
 
     def close(self) -> None:
         """End all of them, also if one cannot be ended; the first error is raised then."""

@@ -152,6 +152,7 @@ class ZeekLogs(Events):
         self._line = zeek.json_line if as_json else zeek.tsv_line
         self._json = as_json
         self._out: dict[str, BinaryIO] = {}
+        self._known = certificates.Known()
 
     def open(self, mine: Mapping[int, Layout], count: int) -> None:
         """Learn which subscriptions write here, and begin their files.
@@ -161,23 +162,31 @@ class ZeekLogs(Events):
         ConfigError
             A data type that Zeek has no log of, several logs for one file, or a file that cannot be written.
         """
-        self._logs: dict[int, tuple[str, Sequence[type[DataType]], Sequence[int]]] = {}
+        self._logs = self._logs_of(mine)
+        super().open(mine, count)
+
+    def prepare(self, mine: Mapping[int, Layout]) -> None:
+        """Begin further logs; refuse what `open` refuses."""
+        self._logs_of(mine)
+
+    def _logs_of(self, mine: Mapping[int, Layout]) -> dict[int, tuple[str, Sequence[type[DataType]], Sequence[int]]]:
+        logs: dict[int, tuple[str, Sequence[type[DataType]], Sequence[int]]] = {}
         for n, (types, offsets) in mine.items():
             log = OF_TYPE.get(types[0].__name__)
             if log is None or tuple(t.__name__ for t in types) != TYPES[log]:
                 raise ConfigError(f"{', '.join(t.__name__ for t in types)}: no log of Zeek's; there are {', '.join(OF_TYPE)}, each on its own")
-            self._logs[n] = log, types, offsets
-        if len(self._logs) > 1 and not isinstance(self._target, str | Path):
+            logs[n] = log, types, offsets
+        if len(logs) > 1 and not isinstance(self._target, str | Path):
             raise ConfigError("several logs do not go into one file: name a folder with -o")
-        super().open(mine, count)
-        for log, _, _ in self._logs.values():
-            self._begin(log)
-        self._known = certificates.Known()
-        if "ssl" in self._out and isinstance(self._target, str | Path):
+        for log, _, _ in logs.values():
+            if log not in self._out:
+                self._begin(log)
+        if "ssl" in self._out and "x509" not in self._out and isinstance(self._target, str | Path):
             if certificates.decoder_is_there():
                 self._begin("x509")
             else:
                 logging.getLogger(__name__).warning("x509.log is not written, for cryptography is not installed: pip install 'retina-jit[x509]'")
+        return logs
 
     def _begin(self, log: str) -> None:
         if isinstance(self._target, str | Path):
@@ -193,7 +202,7 @@ class ZeekLogs(Events):
 
     def write(self, buffer: bytes, events: Iterator[tuple[int, int]]) -> None:
         """Write a line per event."""
-        parts: dict[str, list[bytes]] = {log: [] for log in self._out}
+        parts: dict[str, list[bytes]] = {log: [] for log in list(self._out)}  # a list: another thread may begin one
         for number, at in events:
             log, types, offsets = self._logs[number]
             views = [t(buffer, at, at + o) for t, o in zip(types, offsets, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -16,10 +17,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from oracle.captures import read_capture
 from support.running import SAMPLES, check, config, runtime, to
 
 import retina_jit as rj
-from retina_jit.errors import FilterError, SubscriptionError
+from retina_jit.delivery.sinks import Sinks
+from retina_jit.errors import ConfigError, FilterError, SubscriptionError
 from retina_jit.exchange import Exchange
 from retina_jit.program import Program
 from retina_jit.runtime import Result
@@ -74,7 +77,8 @@ class Fed:
         """As `Runtime.go_over`, to a program that is compiled already."""
         done = threading.Event()
         self.runtime._pause_at = 0.0
-        self.runtime._next = Exchange(self.runtime.program, program), done
+        sinks = Sinks(program.subscriptions, program.offsets, self.runtime._sinks, len(self.runtime.workers))
+        self.runtime._next = Exchange(self.runtime.program, program), sinks, done
         assert done.wait(60)
 
     def finish(self) -> Result:
@@ -229,7 +233,8 @@ def test_several_workers_go_over_together(tmp_path):
     frames = cut(SAMPLES / "mixed.pcap", 1)
     large = tmp_path / "large.pcap"
     head, body = frames[0][:24], b"".join([frames[0][24:], *frames[1:]])
-    large.write_bytes(head + body * (40_000_000 // len(body)))
+    times = 40_000_000 // len(body)
+    large.write_bytes(head + body * times)
     counts = []
 
     def counting_frames() -> Subscription:
@@ -242,8 +247,12 @@ def test_several_workers_go_over_together(tmp_path):
 
         return to("ZcFrame", "frame.len > 300", callback, "batch")
 
-    made = runtime([counting_frames()], [large], msgspec.structs.replace(config(), workers=2), ring=1 << 18)
-    programs = [Program([counting_frames()]) for _ in range(8)]
+    def a_file() -> Subscription:
+        return written("ZcFrame", tmp_path / "long.pcap", "frame.len > 1000")
+
+    made = runtime([counting_frames(), a_file()], [large], msgspec.structs.replace(config(), workers=2), ring=1 << 18)
+    both = [[counting_frames(), made._with_sink(a_file())] for _ in range(8)]
+    programs = [Program(s if n % 2 else s[::-1]) for n, s in enumerate(both)]
     results: list[Result] = []
     thread = threading.Thread(target=lambda: results.append(made.run()))
     thread.start()
@@ -251,13 +260,115 @@ def test_several_workers_go_over_together(tmp_path):
     for program in programs:
         done = threading.Event()
         made._pause_at = 0.0
-        made._next = Exchange(made.program, program), done
+        made._next = Exchange(made.program, program), Sinks(program.subscriptions, program.offsets, made._sinks, 2), done
         until(lambda done=done: done.is_set() or not thread.is_alive())  # type: ignore[misc]
         changes += done.is_set()
     thread.join(60)
     check(results[0])
     assert changes > 1
-    assert sum(map(sum, counts)) == results[0].counters["events"] == results[0].ledger["delivered"] > 10_000
+    assert sum(map(sum, counts)) == results[0].ledger["delivered"] > 10_000
+    long_ones = len(frames_of(tmp_path / "long.pcap"))
+    assert long_ones == times * sum(len(data) > 1000 for _, data in frames_of(SAMPLES / "mixed.pcap")) > 10_000
+    assert sum(map(sum, counts)) + long_ones == results[0].counters["events"]
+
+
+# ------------------------------------------------------------------------------------------------------ files go on
+
+
+def written(types: str, target: Any, text: str = "", **options: Any) -> Subscription:
+    take_collected()
+    rj.subscribe(text, *types.split(","), sink=str(target), **options)(lambda *_: None)
+    (made,) = take_collected()
+    made.name = f"{types} {text}"
+    return made
+
+
+def into(folder: Path) -> list[Subscription]:
+    """A subscription for each way to write: its file is begun once, whatever its subscription's number."""
+    return [
+        written("ConnRecord", folder / "both.jsonl", "tcp"),
+        written("DnsTransaction,FiveTuple", folder / "both.jsonl", "dns"),
+        written("ConnRecord", folder / "conns.csv"),
+        written("ConnRecord", folder / "conns.parquet"),
+        written("ZcFrame", folder / "frames.pcapng", "tcp"),
+        written("ZcFrame", folder / "frames.pcap", "udp"),
+        written("ConnRecord", f"zeek:{folder}/zeek"),
+        written("HttpTransaction", f"zeek:{folder}/zeek"),
+        written("TlsHandshake", f"zeek:{folder}/zeek"),
+        written("ZcFrame", folder / "parts.pcap", rotate="1k"),
+    ]
+
+
+def told_by(folder: Path) -> dict[str, Any]:
+    """What the files of `into` hold, whatever the order of lines of one burst."""
+    import polars as pl
+
+    def lines(content: str) -> list[str]:
+        return sorted(line for line in content.splitlines() if not line.startswith(("#open", "#close")))
+
+    return {
+        **{p.name: lines(p.read_text()) for p in [folder / "both.jsonl", folder / "conns.csv", *folder.glob("zeek/*")]},
+        "conns.parquet": sorted(map(str, pl.read_parquet(folder / "conns.parquet").rows())),
+        **{p.name: frames_of(p) for p in folder.glob("frames.pcap*")},
+        "parts.pcap": [f for p in sorted(folder.glob("parts.*.pcap")) for f in frames_of(p)],
+    }
+
+
+def frames_of(path: Path) -> list[tuple[int, bytes]]:
+    return [(f.ts, f.data) for f in read_capture(path.read_bytes()).frames]
+
+
+def without_uids(found: dict[str, Any]) -> dict[str, Any]:
+    """Uids are random, and the same within a log only."""
+    return {name: sorted(re.sub(r"\bC[0-9A-Za-z]{10,}\b", "uid", str(line)) for line in lines) for name, lines in found.items()}
+
+
+def test_files_go_on_when_the_program_changes(tmp_path):
+    path = SAMPLES / "mixed.pcap"
+    (tmp_path / "whole").mkdir(), (tmp_path / "changed").mkdir()
+    runtime(into(tmp_path / "whole"), [path]).run()
+    fed = Fed(tmp_path, into(tmp_path / "changed"))
+    for n, piece in enumerate(cut(path, 30)):
+        if n:
+            new = [written("ZcFrame", tmp_path / "changed" / "new.pcap"), to("TlsHandshake", "tls", lambda _: None)]
+            same = into(tmp_path / "changed")
+            told = fed.runtime.go_over(new + same[::-1] if n % 2 else same)
+            assert told.startswith("10 of its subscriptions go on")
+        fed.feed(piece, 30)
+    result = fed.finish()
+    check(result)
+    expected, found = (without_uids(told_by(tmp_path / name)) for name in ("whole", "changed"))
+    assert found == expected
+    assert len(list((tmp_path / "changed").glob("parts.*.pcap"))) > 1
+    # It was written to twice for a while, and goes on where it was.
+    frames = frames_of(path)
+    assert frames_of(tmp_path / "changed" / "new.pcap") == frames[30:60] + frames[90:120]
+    assert all(len(lines) > 1 for lines in found.values()), "it would say nothing otherwise"
+
+
+def test_a_file_that_cannot_go_on_changes_nothing(tmp_path):
+    folder = tmp_path / "x"
+    folder.mkdir()
+    pieces = cut(SAMPLES / "mixed.pcap", 75)
+    fed = Fed(tmp_path, into(folder))
+    fed.feed(pieces[0], 75)
+    for wrong, reason in [
+        (written("DnsTransaction", folder / "conns.csv"), "'DnsTransaction ': csv has one header, which stands in the file already: name another file"),
+        (written("FiveTuple", folder / "conns.parquet"), "'FiveTuple ': a table has one kind of row, and the file has begun with it"),
+        (written("TlsHandshake", folder / "frames.pcap"), "TlsHandshake: a capture file holds packets"),
+        (written("SessionList", f"zeek:{folder}/zeek"), "SessionList: no log of Zeek's"),
+        (written("ZcFrame", folder / "parts.pcap"), "parts.pcap: rotate '1k' and ''"),
+        (written("ConnRecord", folder / "no" / "x.jsonl"), "No such file or directory"),
+    ]:
+        with pytest.raises(ConfigError, match=re.escape(reason)):
+            fed.runtime.go_over([written("ConnRecord", folder / "beside.jsonl"), wrong])
+    fed.feed(pieces[1], 75)
+    check(fed.finish())
+    assert (folder / "beside.jsonl").read_bytes() == b""
+    (folder / "beside.jsonl").unlink()
+    (tmp_path / "whole").mkdir()
+    runtime(into(tmp_path / "whole"), [SAMPLES / "mixed.pcap"]).run()
+    assert without_uids(told_by(folder)) == without_uids(told_by(tmp_path / "whole"))
 
 
 def test_what_cannot_be_compiled_changes_nothing(tmp_path):
@@ -276,6 +387,7 @@ def test_what_cannot_be_compiled_changes_nothing(tmp_path):
 # ------------------------------------------------------------------------------------------------------ the command
 
 APP = """
+from pathlib import Path
 from retina_jit import ConnRecord, subscribe
 from retina_jit.app import at_end
 from beside import WORD
@@ -283,6 +395,10 @@ from beside import WORD
 @subscribe("")
 def records(conn: ConnRecord):
     print(WORD, conn.five_tuple, conn.orig.nb_pkts + conn.resp.nb_pkts, flush=True)
+
+@subscribe("", sink=str(Path(__file__).with_suffix(".jsonl")))
+def in_file(conn: ConnRecord):
+    pass
 
 @at_end
 def over(result):
@@ -311,7 +427,7 @@ def test_reload_on_the_command_line(tmp_path):
             out.flush()
             until(lambda: any("status: http://" in line for line in told) or process.poll() is not None, 200)
             beside.write_text("WORD = 'second'\n")
-            until(lambda: any("1 of its subscriptions go on, 0 are new, 0 are gone" in line for line in told))
+            until(lambda: any("2 of its subscriptions go on, 0 are new, 0 are gone" in line for line in told))
             app.write_text(APP.replace('("")', '("no such thing")'))
             until(lambda: any("the program before goes on" in line for line in told))
             app.write_text(APP + "1 / 0\n")
@@ -322,6 +438,7 @@ def test_reload_on_the_command_line(tmp_path):
         assert process.wait(60) == 0
         reader.join()
     lines = output.splitlines()
+    assert len(app.with_suffix(".jsonl").read_text().splitlines()) == len(lines) - 1
     assert lines[-1] == "over second"
     expected: list[Any] = []
     result = runtime([to("ConnRecord", "", expected.append)], [SAMPLES / "mixed.pcap"]).run()
