@@ -98,12 +98,17 @@ class Exporter:
         ConfigError
             One asks for something that is no connection.
         """
+        self.prepare(mine)
+        self._layouts = mine
+        self._scan = Scanner()
+        if not self._told:
+            self._tell()
+
+    def prepare(self, mine: Mapping[int, Layout]) -> None:
+        """Refuse what is no connection."""
         for types, _ in mine.values():
             if tuple(t.__name__ for t in types) != TYPES:
                 raise ConfigError(f"{', '.join(t.__name__ for t in types)}: IPFIX exports connections: write ConnRecord")
-        self._layouts = mine
-        self._scan = Scanner()
-        self._tell()
 
     def take(self, address: int, length: int) -> int:
         """Export the whole events among the bytes from `address` on. Returns how many bytes they take."""

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 import pytest
 from oracle.captures import read_capture
+from oracle.ipfix import Collector, messages
 from support.running import SAMPLES, check, config, runtime, to
 
 import retina_jit as rj
@@ -296,6 +297,7 @@ def into(folder: Path) -> list[Subscription]:
         written("HttpTransaction", f"zeek:{folder}/zeek"),
         written("TlsHandshake", f"zeek:{folder}/zeek"),
         written("ZcFrame", folder / "parts.pcap", rotate="1k"),
+        written("ConnRecord", folder / "flows.ipfix", "udp"),
     ]
 
 
@@ -306,10 +308,14 @@ def told_by(folder: Path) -> dict[str, Any]:
     def lines(content: str) -> list[str]:
         return sorted(line for line in content.splitlines() if not line.startswith(("#open", "#close")))
 
+    flows = Collector()
+    for message in messages((folder / "flows.ipfix").read_bytes()):
+        flows.take(message)
     return {
         **{p.name: lines(p.read_text()) for p in [folder / "both.jsonl", folder / "conns.csv", *folder.glob("zeek/*")]},
         "conns.parquet": sorted(map(str, pl.read_parquet(folder / "conns.parquet").rows())),
         **{p.name: frames_of(p) for p in folder.glob("frames.pcap*")},
+        "flows.ipfix": sorted(str(sorted(map(str, flow.items()))) for flow in flows.flows),
         "parts.pcap": [f for p in sorted(folder.glob("parts.*.pcap")) for f in frames_of(p)],
     }
 
@@ -333,7 +339,7 @@ def test_files_go_on_when_the_program_changes(tmp_path):
             new = [written("ZcFrame", tmp_path / "changed" / "new.pcap"), to("TlsHandshake", "tls", lambda _: None)]
             same = into(tmp_path / "changed")
             told = fed.runtime.go_over(new + same[::-1] if n % 2 else same)
-            assert told.startswith("10 of its subscriptions go on")
+            assert told.startswith("11 of its subscriptions go on")
         fed.feed(piece, 30)
     result = fed.finish()
     check(result)
