@@ -126,7 +126,7 @@ def perform(task: Task) -> Done:
     else:
         done = Done(done.counters, done.problems, sink.lines)
         unfinished.replace(task.part)
-    _write_whole(Path(f"{task.part}.json"), json.dumps(vars(done)))
+    write_whole(Path(f"{task.part}.json"), json.dumps(vars(done)))
     Path(f"{task.part}{READ}").unlink(missing_ok=True)
     return done
 
@@ -145,7 +145,7 @@ class _Position:
         if source.name != self._name:
             self._before, self._name = self._before + self._last, source.name
         self._last = source.position
-        _write_whole(self._path, str(self._before + self._last))
+        write_whole(self._path, str(self._before + self._last))
 
 
 def positions(folder: Path) -> int:
@@ -170,16 +170,17 @@ def _ending(folder: Path, ending: str) -> list[Path]:
         return [Path(e.path) for e in entries if e.name.endswith(ending)]
 
 
-def finished(task: Task) -> Done | None:
-    """Return what a task has told if it was done before, in this run or another one."""
+def finished(task: Task, *, joined: bool = False) -> Done | None:
+    """Return what a task has told if it was done before, in this run or another one; its part is gone if it was joined."""
     try:
         done = Done(**json.loads(Path(f"{task.part}.json").read_text()))
     except (OSError, ValueError, TypeError):
         return None
-    return done if not done.failed and Path(task.part).exists() else None
+    return done if not done.failed and (joined or Path(task.part).exists()) else None
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file that appears whole or not at all."""
     made = _beside(path, ".new")
     made.write_text(text)
     made.replace(path)

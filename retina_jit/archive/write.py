@@ -17,6 +17,7 @@ import msgspec
 from retina_jit import stats
 from retina_jit.archive import tasks as planning
 from retina_jit.archive.engines import PERIOD, Pool, in_processes, on_dask
+from retina_jit.archive.output import Output
 from retina_jit.archive.tasks import (
     Done,
     Question,
@@ -33,7 +34,7 @@ from retina_jit.errors import ConfigError, SourceError
 from retina_jit.ingest.sources import expand
 from retina_jit.program import Program
 from retina_jit.sinks import FORMATS
-from retina_jit.sinks.joining import JOIN
+from retina_jit.sinks.joining import HEADERS, JOIN
 
 Engine = Callable[..., Iterator[tuple[Task, Done]]]
 Progress = Callable[[int, int], None]
@@ -111,8 +112,11 @@ def write(
     """
     if format not in FORMATS:
         raise ConfigError(f"-T {format}: not a format; known: {', '.join(FORMATS)}")
-    if format not in JOIN:
-        raise ConfigError(f"-T {format}: its files cannot be put together from parts; leave out -j and --per-file, or take one of {', '.join(JOIN)}")
+    if format not in (*HEADERS, *JOIN):
+        known = ", ".join([*HEADERS, *JOIN])
+        raise ConfigError(f"-T {format}: its files cannot be put together from parts; leave out -j and --per-file, or take one of {known}")
+    if Path(output).exists() and not Path(output).is_file():
+        raise ConfigError(f"-o {output}: is no file; an archive's parts become a file, which takes its place")
     base = (config or RuntimeConfig()).check()
     # Where there is a process for every core, threads that help would only be in the way.
     chosen = msgspec.structs.replace(
@@ -146,16 +150,19 @@ def _write(
     key = planning.digest(question, captures, shares, per_file=per_file)
     _take_over(folder, key)
     work = plan(question, captures, shares, folder, key, per_file=per_file)
-    done = {task: known for task in work if (known := finished(task))}
+    out = Output(output, folder, question.format, work)
+    done = {task: known for n, task in enumerate(work) if (known := finished(task, joined=n < out.parts))}
     kept = len(done)
     left = [task for task in work if task not in done]
     waiting = _Waiting(progress, folder, sum(task.size for task in work), sum(task.size for task in done))
     for task, told in engine(left, waiting=waiting):
         done[task] = told
         waiting.done += task.size
+        while out.grows and out.parts < len(work) and (found := done.get(work[out.parts])) and not found.failed:
+            out.add()
     if not per_file and (lost := [d.failed for d in done.values() if d.failed]):
         raise SourceError(f"{lost[0]}; what is done is kept in {folder}")
-    return _finish(work, done, failed, kept, output, folder, JOIN[question.format], per_file=per_file)
+    return _finish(work, done, failed, kept, out, folder, per_file=per_file)
 
 
 class _Waiting:
@@ -208,13 +215,12 @@ def _discard(folder: Path) -> None:
 
 
 def _finish(
-    work: Sequence[Task], done: dict[Task, Done], failed: dict[str, str], kept: int, output: Path, folder: Path,
-    join: Callable[[Sequence[Path], Path], None], *, per_file: bool,
-) -> Written:  # fmt: skip
+    work: Sequence[Task], done: dict[Task, Done], failed: dict[str, str], kept: int, out: Output, folder: Path, *, per_file: bool
+) -> Written:
     told = [done[task] for task in work]
     good = [task for task in work if not done[task].failed]
     failed |= {task.files[0]: done[task].failed for task in work if done[task].failed}
-    join([Path(task.part) for task in good], output)
+    out.end(good)
     _discard(folder)
     parts = [d.counters for d in told if not d.failed]
     if per_file:

@@ -204,7 +204,8 @@ def _nothing(*_: Any) -> None:
 def _is_archive(output: str, options: Options) -> bool:
     """Whether several processes shall do it: always if that is asked for, else with -j for several captures and a file."""
     asked = options.per_file or options.scheduler
-    if options.interface or "-" in options.sources() or output == "-":
+    to_file = output != "-" and (Path(output).is_file() or not Path(output).exists())
+    if options.interface or "-" in options.sources() or not to_file:
         if asked:
             raise ConfigError("--per-file and --scheduler: for captures (-r FILE) and an output file (-o FILE)")
         return False

@@ -14,7 +14,7 @@ Join = Callable[[Sequence[Path], Path], None]
 def _whole(write: Callable[[Sequence[Path], BinaryIO], None]) -> Join:
     def join(parts: Sequence[Path], output: Path) -> None:
         made = output.with_name(f".{output.name}.joining")
-        with made.open("wb", buffering=0) as out:
+        with made.open("wb") as out:
             write(parts, out)
         made.replace(output)
 
@@ -25,25 +25,20 @@ BUFFER = 256 << 10
 """What is copied at once [byte]: it stays in a cache."""
 
 
-def _lines(parts: Sequence[Path], out: BinaryIO) -> None:
-    _append(parts, out)
-
-
-def _with_header(parts: Sequence[Path], out: BinaryIO) -> None:
-    _append(parts[:1], out)
-    _append(parts[1:], out, header=True)
-
-
-def _append(parts: Sequence[Path], out: BinaryIO, *, header: bool = False) -> None:
-    """Append files, without the first line if it is a header. A buffer per piece would have its pages made each time: 4 to 8 times as long."""
-    buffer = memoryview(bytearray(BUFFER))
-    for part in parts:
-        with part.open("rb", buffering=0) as file:
-            if header:
-                with part.open("rb") as lines:
-                    file.seek(len(lines.readline()))
-            while got := file.readinto(buffer):
-                out.write(buffer[:got])
+def append(part: Path, out: BinaryIO, *, header: bool) -> int:
+    """Append a file, without its first line if that is a header. Returns how many bytes."""
+    # A buffer per piece would have its pages made each time: 4 to 8 times as long.
+    buffer, written = memoryview(bytearray(BUFFER)), 0
+    with part.open("rb", buffering=0) as file:
+        if header:
+            with part.open("rb") as lines:
+                file.seek(len(lines.readline()))
+        while got := file.readinto(buffer):
+            left = buffer[:got]
+            while len(left):
+                left = left[out.write(left) :]
+            written += got
+    return written
 
 
 def _arrow(parts: Sequence[Path], out: BinaryIO) -> None:
@@ -74,5 +69,7 @@ def _close(writer: Any) -> None:
         writer.close()
 
 
-JOIN: dict[str, Join] = {"jsonl": _whole(_lines), "csv": _whole(_with_header), "arrow": _whole(_arrow), "parquet": _whole(_parquet)}
+JOIN: dict[str, Join] = {"arrow": _whole(_arrow), "parquet": _whole(_parquet)}
 """Format -> what makes one file of several."""
+HEADERS = {"jsonl": False, "csv": True}
+"""Formats whose files are put together by appending -> whether each begins with a header."""

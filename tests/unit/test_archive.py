@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import json
+import os
 import sys
 import threading
 import time
@@ -13,8 +17,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from retina_jit.archive import engines, tasks
+from retina_jit.archive import engines, output, tasks
 from retina_jit.archive.engines import PERIOD, TRIES, LostError
+from retina_jit.archive.output import Output
 from retina_jit.archive.tasks import Capture, Question, Task, digest, in_time_order, plan
 from retina_jit.cli import main
 from retina_jit.config import RuntimeConfig
@@ -69,6 +74,106 @@ def test_a_death_before_anything_was_begun_counts_for_all(tmp_path: Path) -> Non
     assert set(left.values()) == {TRIES - 1}
     with pytest.raises(LostError):
         engines._count(left, BrokenProcessPool())
+
+
+CONTENTS = [b"", b"h\n", b"h\none\ntwo\n", b"h\n" + b"three\n" * 70_000, b"", b"h\nfour\n"]
+
+
+class Steps:
+    """Whatever changes files, until one step is the last: before it is done, or after."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, last: int) -> None:
+        self.left = last
+        for place, name in ((Path, "replace"), (Path, "unlink"), (output, "append")):
+            monkeypatch.setattr(place, name, self._counted(getattr(place, name)))
+
+    def _counted(self, do: Any) -> Any:
+        def counted(*args: Any, **how: Any) -> Any:
+            self._step()
+            found = do(*args, **how)
+            self._step()
+            return found
+
+        return counted
+
+    def _step(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def do_what_is_left(made: list[Task], joined: int) -> None:
+    for n, (task, content) in enumerate(zip(made, CONTENTS, strict=True)):
+        if tasks.finished(task, joined=n < joined) is None:
+            Path(task.part).write_bytes(content)
+            tasks.write_whole(Path(f"{task.part}.json"), json.dumps(vars(tasks.Done({}, []))))
+
+
+@pytest.mark.parametrize(("form", "header"), [("jsonl", False), ("csv", True)])
+def test_parts_become_the_file_whenever_it_is_interrupted(tmp_path: Path, form: str, header: bool) -> None:
+    expected = b"".join(CONTENTS)
+    if header:
+        expected = b"h\n" + b"".join(c.removeprefix(b"h\n") for c in CONTENTS)
+    for last in range(1000):
+        folder, path = tmp_path / f"{last}.parts", tmp_path / f"{last}.out"
+        folder.mkdir()
+        made = work(folder)[: len(CONTENTS)]
+        do_what_is_left(made, 0)
+        with pytest.MonkeyPatch.context() as patch:
+            steps = Steps(patch, last)
+            with contextlib.suppress(KeyboardInterrupt):
+                out = Output(path, folder, form, made)
+                while out.parts < 4:
+                    out.add()
+        do_what_is_left(made, (out := Output(path, folder, form, made)).parts)
+        out.end(made)
+        assert path.read_bytes() == expected, last
+        if steps.left > 0:
+            break
+    assert last > 20
+
+
+def test_only_a_few_bytes_stand_on_the_disk_twice(tmp_path: Path) -> None:
+    made = work(tmp_path)[: len(CONTENTS)]
+    do_what_is_left(made, 0)
+    out = Output(tmp_path / "out", tmp_path, "jsonl", made)
+    for n in range(1, len(made) + 1):
+        out.add()
+        assert (tmp_path / "joined").stat().st_size == sum(map(len, CONTENTS[:n]))
+        assert not Path(made[n - 1].part).exists()
+
+
+def test_what_failed_is_left_out(tmp_path: Path) -> None:
+    made = work(tmp_path)[: len(CONTENTS)]
+    do_what_is_left(made, 0)
+    out = Output(tmp_path / "out", tmp_path, "jsonl", made)
+    out.add()
+    out.end([made[0], made[2], made[5]])
+    assert (tmp_path / "out").read_bytes() == CONTENTS[2] + CONTENTS[5]
+    Output(tmp_path / "none", tmp_path, "jsonl", made[3:]).end([])
+    assert (tmp_path / "none").read_bytes() == b""
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **how: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    made = work(tmp_path)[: len(CONTENTS)]
+    do_what_is_left(made, 0)
+    monkeypatch.setattr(output, "append", full)
+    out = Output(tmp_path / "out", tmp_path, "jsonl", made)
+    with pytest.raises(ConfigError, match="No space left on device; what is done is kept"):
+        out.end(made)
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="pipe: is no file"):
+        writing.write(["ConnRecord"], [str(SAMPLES / "tls.pcap")], tmp_path / "pipe")
+    ran = CliRunner().invoke(main, ["log", "ConnRecord", "-r", str(SAMPLES / "tls.pcap"), "--per-file", "-o", str(tmp_path / "pipe")])
+    assert ran.exit_code == 1
+    assert "an output file (-o FILE)" in ran.output
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_two_who_do_the_same_write_to_different_files(tmp_path: Path) -> None:
