@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retina_jit.delivery.vectors import DURATION, LIST, STRUCT, TEXT, TIME, Vector
+from retina_jit.tables import sequence
 from retina_jit.tables.convert import library
 
 if TYPE_CHECKING:
@@ -107,6 +108,31 @@ class Plots:
         ax.set_ylim(0, 1.02)
         ax.set_ylabel("share of rows")
         ax.legend()
+        return ax
+
+    def sequence(self, row: int = 0, *, link: int = 1, ax: Any = None) -> Any:
+        """Draw the packets of a connection, bytes over time: segments, what was sent again, acknowledgements (as steps), SYN, FIN, RST.
+
+        The table needs the connections' packets: `select(filter, rj.BidirPktStream, rj.FiveTuple)`.
+
+        Parameters
+        ----------
+        row : int
+            Which connection.
+        link : int
+            LINKTYPE_ number of the capture: 1 is Ethernet.
+        """
+        if "packets" not in self._table.columns:
+            raise KeyError("a connection's packets are drawn: select(filter, rj.BidirPktStream, rj.FiveTuple)")
+        n = range(len(self._table))[row]
+        one = self._table[n : n + 1].to_dicts()[0]
+        ax = _axes(ax)
+        found = sequence.segments(one["packets"], link)
+        if not found:
+            return _nothing(ax)
+        sequence.draw(found, ax)
+        if {"orig_addr", "orig_port", "resp_addr", "resp_port"} <= one.keys():
+            ax.set_title("{orig_addr}:{orig_port} → {resp_addr}:{resp_port}".format(**one), fontsize="medium")
         return ax
 
     def _first(self, code: str) -> str:

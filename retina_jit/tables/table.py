@@ -214,7 +214,7 @@ class Table:
 
     @property
     def plot(self) -> Plots:
-        """Pictures: `table.plot.traffic()`, `.talkers()`, `.cdf()`; each returns matplotlib's Axes (extra `[plot]`)."""
+        """Pictures: `table.plot.traffic()`, `.talkers()`, `.cdf()`, `.sequence()`; each returns matplotlib's Axes (extra `[plot]`)."""
         return Plots(self)
 
     def _repr_html_(self) -> str:

@@ -66,7 +66,7 @@ LAYERS: dict[str, set[str]] = {
     "reload": {"app", "errors", "runtime"},
     "monitor": {"config_network", "errors", "stats"},
     "sinks": BASE | {"datatypes", "delivery", "formats"},
-    "tables": BASE | {"config", "datatypes", "delivery", "ingest", "parsers", "runtime", "sinks", "subscription"},
+    "tables": BASE | {"config", "datatypes", "delivery", "ingest", "parsers", "runtime", "sinks", "state", "subscription"},
     "app": {"errors", "subscription"},
 }
 
