@@ -7,12 +7,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from retina_jit.archive.tasks import Task, finished, write_whole
+from retina_jit.archive.tasks import Task, finished
 from retina_jit.errors import ConfigError
 from retina_jit.sinks.joining import HEADERS, JOIN, append
 
-FILE, NOTED = "joined", "joined.json"
-"""In the folder of the parts: what they have become so far, and how many of them stand in how many bytes of it."""
+FILE, NOTED = "joined", "joined.parts"
+"""In the folder of the parts: what they have become so far; and how many of them stand in how many bytes of it, a line each time."""
 
 
 class Output:
@@ -44,7 +44,8 @@ class Output:
 
     def _go_on(self) -> None:
         with contextlib.suppress(OSError, ValueError):
-            parts, size = json.loads(self._noted.read_text())
+            whole_lines = self._noted.read_text().split("\n")[:-1]
+            parts, size = json.loads(whole_lines[-1] if whole_lines else "")
             # What was noted before the first part became the file, or not all of what is noted: begun anew.
             whole = self._file.stat().st_size >= size and all(finished(t, joined=True) for t in self._work[:parts])
             if whole:
@@ -68,7 +69,9 @@ class Output:
             raise ConfigError(f"{self._file}: {fault.strerror}; what is done is kept, the same command goes on from there") from fault
 
     def _note(self, size: int) -> None:
-        write_whole(self._noted, json.dumps([self.parts + 1, size]))
+        # A line more: replacing a file has its bytes brought to the disk at once.
+        with self._noted.open("a") as noted:
+            noted.write(f"[{self.parts + 1}, {size}]\n")
         self.parts, self._size = self.parts + 1, size
 
     def end(self, good: Sequence[Task]) -> None:

@@ -145,7 +145,9 @@ class _Position:
         if source.name != self._name:
             self._before, self._name = self._before + self._last, source.name
         self._last = source.position
-        write_whole(self._path, str(self._before + self._last))
+        # In place: whoever reads half of it reads again. Replacing a file has its bytes brought to the disk at once.
+        with self._path.open("wb", buffering=0) as file:
+            file.write(b"%d" % (self._before + self._last))
 
 
 def positions(folder: Path) -> int:
