@@ -84,7 +84,7 @@ class Steps:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, last: int) -> None:
         self.left = last
-        for place, name in ((Path, "replace"), (Path, "unlink"), (output, "append")):
+        for place, name in ((Path, "replace"), (Path, "unlink"), (output, "append"), (Output, "_note")):
             monkeypatch.setattr(place, name, self._counted(getattr(place, name)))
 
     def _counted(self, do: Any) -> Any:
