@@ -8,7 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit.delivery.vectors import BOOL, DURATION, NUMBERS, TEXT, TIME, Field, Vector, concat, empty
+from retina_jit.delivery.capsules import ArrowBatch
+from retina_jit.delivery.vectors import (
+    BOOL,
+    DURATION,
+    NUMBERS,
+    TEXT,
+    TIME,
+    Field,
+    Vector,
+    concat,
+    empty,
+    struct,
+)
 from retina_jit.errors import MissingExtraError
 from retina_jit.sinks.gather import Batch
 
@@ -46,7 +58,7 @@ def to_pandas(fields: Sequence[Field], batches: list[Batch]) -> Any:
     text = "str" if int(pandas.__version__.partition(".")[0]) >= 3 else "string"
     made = {}
     for field, v in joined(fields, batches):
-        values = v.to_numpy()
+        values = _texts(v) if field.format == TEXT else v.to_numpy()
         if field.format == TIME:
             made[field.name] = pandas.Series(values).dt.tz_localize("UTC")
         elif field.format == TEXT:
@@ -56,5 +68,16 @@ def to_pandas(fields: Sequence[Field], batches: list[Batch]) -> Any:
             made[field.name] = pandas.Series(array(np.ma.getdata(values).copy(), np.ma.getmaskarray(values).copy()))
         else:
             assert field.format != DURATION or values.dtype.kind == "m"
-            made[field.name] = pandas.Series(values)
-    return pandas.DataFrame(made)
+            made[field.name] = pandas.Series(values, copy=True)
+        del values, v
+    # Each column has been copied already; nobody else has it.
+    return pandas.DataFrame(made, copy=False)
+
+
+def _texts(v: Vector) -> Any:
+    """The texts as pyarrow has them, which pandas takes as they are; without it as objects."""
+    try:
+        pyarrow = importlib.import_module("pyarrow")
+    except ImportError:
+        return v.to_numpy()
+    return pyarrow.record_batch(ArrowBatch(struct("", (v,)))).column(0)
