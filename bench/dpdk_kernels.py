@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from retina_jit.ingest.dpdk.receive import MBUF_AT, SOURCE_AT, more
-from retina_jit.jit import entry
-from retina_jit.memory import c_call2, c_call3, load64
+from retina_jit.jit import entry, external
+from retina_jit.memory import c_call2, c_call3, copy, load64
 
 BURST = 64
+sched_yield = external("sched_yield", "int32")
 
 
 @entry
@@ -46,3 +47,26 @@ def once(source):
     n = more(source)
     s.idle = 0
     return n
+
+
+@entry
+def feed(frames, count, take, taken_from, send, sent_to, mbufs):
+    """Put frames into buffers and send them, as fast as there are free buffers. `frames`: address and length of each."""
+    done = 0
+    while done < count:
+        n = c_call3(take, taken_from, mbufs, min(BURST, count - done)) & 0xFFFF
+        if n == 0:
+            sched_yield()
+            continue
+        for k in range(n):
+            m = MBUF_AT(load64(mbufs + 8 * k))
+            at = frames + 16 * (done + k)
+            length = load64(at + 8)
+            copy(m.data + m.data_off, load64(at), length)
+            m.pkt_len = length
+            m.data_len = length
+        sent = 0
+        while sent < n:
+            sent += c_call3(send, sent_to, mbufs + 8 * sent, n - sent) & 0xFFFF
+        done += n
+    return done

@@ -37,6 +37,7 @@ def test_receive_and_free_beside_testpmd(benchmark):
 @pytest.mark.benchmark(group="dpdk")
 def test_tls_log_from_ports_and_from_files(benchmark, tmp_path):
     costs = _run(benchmark, "log", str(workloads.capture(200)), str(tmp_path))
-    # Wanted: 1.1 at most. Frames in buffers of 2 KiB on small pages miss what reading a file in order gets from the processor.
-    benchmark.extra_info["port_to_file"] = round(costs["net_ring"] / costs["file"], 2)
+    if "net_ring" in costs:  # else the other core was never free enough to keep the ring full
+        benchmark.extra_info["port_to_file"] = round(costs["net_ring"] / costs["file"], 2)
+        assert costs["net_ring"] <= 1.1 * costs["file"]
     benchmark.extra_info["port_to_file_no_ip"] = round(costs["net_null, no IP"] / costs["file, no IP"], 2)

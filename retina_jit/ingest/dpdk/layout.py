@@ -43,7 +43,8 @@ RECEIVE = np.dtype(
         ("count", "i8"),
         ("turn", "i8"),  # number of the queue to ask next
         ("queue", "i8"),  # address of the QUEUE that the burst at hand is from
-        ("mbufs", "i8"),  # address of room for BURST addresses
+        ("mbufs", "i8"),  # address of room for BURST addresses: those of the burst at hand
+        ("coming", "i8"),  # the same for the next burst, which is asked for before the one at hand is given back
         ("held", "i8"),  # how many of them are ours
         ("at", "i8"),  # which of them is next
         ("free", "i8"),  # address of rte_pktmbuf_free_bulk

@@ -78,16 +78,20 @@ def more(source):
     s = SOURCE_AT(source)
     receive = s.device + 0
     r = RECEIVE_AT(receive)
-    give_back(receive)
     for _ in range(POLLS):
         address = r.queues + r.turn * QUEUE_LEN
         q = QUEUE_AT(address)
         r.turn = r.turn + 1 if r.turn + 1 < r.count else 0
-        n = c_call3(q.burst, q.queue, r.mbufs, BURST) & 0xFFFF
+        n = c_call3(q.burst, q.queue, r.coming, BURST) & 0xFFFF
         q.polls += 1
+        for k in range(n):
+            mbuf = load64(r.coming + 8 * k)
+            prefetch_read(mbuf)
+            prefetch_read(mbuf + r.next)
+        # Meanwhile the new burst's buffers come from memory.
+        give_back(receive)
         if n:
-            for k in range(n):
-                prefetch_read(load64(r.mbufs + 8 * k))
+            r.mbufs, r.coming = r.coming + 0, r.mbufs + 0
             for k in range(min(n, AHEAD)):
                 _prefetch_frame(load64(r.mbufs + 8 * k))
             q.frames += n
@@ -142,8 +146,8 @@ def _join(receive, mbuf, slot):
 
 @leaf
 def _stamp(r, q, mbuf):
-    """When a frame was captured [ns]."""
-    if q.stamped and MBUF_AT(mbuf).ol_flags & r.stamp_flag:
+    """When a frame was captured [ns], of a device that says so."""
+    if MBUF_AT(mbuf).ol_flags & r.stamp_flag:
         ticks = load64(mbuf + r.stamp) - q.ticks
         return q.since + (ticks * q.whole_ns if q.whole_ns else int(ticks * q.tick_ns))
     return r.now + 0
@@ -155,33 +159,37 @@ def walk(source, rows, most):
     s = SOURCE_AT(source)
     receive = s.device + 0
     r = RECEIVE_AT(receive)
-    n = min(most, r.held - r.at)
+    first, held = r.at + 0, r.held + 0
+    n = min(most, held - first)
     if n <= 0:
         s.status = NEED_INPUT
         return 0
     q = QUEUE_AT(r.queue)
-    wire, captured, number = s.bytes + 0, s.captured + 0, s.number + 0
+    # What does not change stays in registers: after each store to a row it would be loaded anew.
+    mbufs, stamped, now, number = r.mbufs + 8 * first, q.stamped + 0, r.now + 0, s.number + 0
+    wire, captured = 0, 0
+    ahead = min(n, held - first - AHEAD)
     for k in range(n):
-        mbuf = load64(r.mbufs + 8 * (r.at + k))
+        mbuf = load64(mbufs + 8 * k)
         m = MBUF_AT(mbuf)
-        frame, caplen, length = m.data + m.data_off, m.data_len + 0, m.pkt_len + 0
+        frame, caplen, length, flags = m.data + m.data_off, m.data_len + 0, m.pkt_len + 0, m.ol_flags + 0
         if m.nb_segs > 1:
-            caplen = _join(receive, mbuf, r.at + k)
-            frame = r.scratch + (r.at + k) * MOST_BYTES
-        if r.at + k + AHEAD < r.held:
-            _prefetch_frame(load64(r.mbufs + 8 * (r.at + k + AHEAD)))
-        if m.ol_flags & (RX_VLAN_STRIPPED | RX_QINQ_STRIPPED) and m.nb_segs == 1 and caplen >= ADDRESSES and m.data_off >= 2 * TAG:
-            if m.ol_flags & RX_VLAN_STRIPPED:
+            caplen = _join(receive, mbuf, first + k)
+            frame = r.scratch + (first + k) * MOST_BYTES
+        elif flags & (RX_VLAN_STRIPPED | RX_QINQ_STRIPPED) and caplen >= ADDRESSES and m.data_off >= 2 * TAG:
+            if flags & RX_VLAN_STRIPPED:
                 frame = _tagged(frame, 0x8100, m.vlan_tci)
                 caplen += TAG
                 length += TAG
-            if m.ol_flags & RX_QINQ_STRIPPED:
+            if flags & RX_QINQ_STRIPPED:
                 frame = _tagged(frame, 0x88A8, m.vlan_tci_outer)
                 caplen += TAG
                 length += TAG
+        if k < ahead:
+            _prefetch_frame(load64(mbufs + 8 * (k + AHEAD)))
         row = ROW_AT(rows + k * ROW_LEN)
         row.frame = frame
-        row.ts = _stamp(r, q, mbuf)
+        row.ts = _stamp(r, q, mbuf) if stamped else now
         row.caplen = caplen
         row.length = length
         row.link = EN10MB
@@ -189,8 +197,9 @@ def walk(source, rows, most):
         row.number = number + k + 1
         wire += length
         captured += caplen
-    r.at += n
-    s.bytes, s.captured = wire, captured
+    r.at = first + n
+    s.bytes += wire
+    s.captured += captured
     s.frames += n
     s.number += n
     return n

@@ -263,7 +263,7 @@ class PortSource(Walked):
         self._lane = receiver.lanes[worker]
         self.name = ", ".join(dict.fromkeys(receiver.ports[place].name for place, _ in self._lane.queues))
         count = len(self._lane.queues)
-        self._homes = [memory.Region(n) for n in (SOURCE.itemsize, RECEIVE.itemsize, QUEUE.itemsize * count, 8 * BURST, MOST_BYTES * BURST)]
+        self._homes = [memory.Region(n) for n in (SOURCE.itemsize, RECEIVE.itemsize, QUEUE.itemsize * count, 2 * 8 * BURST, MOST_BYTES * BURST)]
         source, receive, queues, mbufs, scratch = self._homes
         self.address = source.address
         self._words: Any = source.array(SOURCE, 1)[0]
@@ -273,7 +273,8 @@ class PortSource(Walked):
         self.receive: Any = receive.array(RECEIVE, 1)[0]
         self.queues = queues.array(QUEUE, count)
         r = self.receive
-        r["queues"], r["count"], r["mbufs"], r["scratch"] = queues.address, count, mbufs.address, scratch.address
+        r["queues"], r["count"], r["scratch"] = queues.address, count, scratch.address
+        r["mbufs"], r["coming"] = mbufs.address, mbufs.address + 8 * BURST
         r["free"] = receiver.eal.dpdk.address("rte_pktmbuf_free_bulk")
         r["next"] = receiver.next
         r["stamp"], r["stamp_flag"] = receiver.stamp, np.uint64(receiver.stamp_flag).astype(np.int64)
