@@ -29,12 +29,14 @@ from retina_jit.pipeline.layout import (
     MOST_TYPES,
     NOTE,
     PARSER,
+    PROBE,
     SERVICE,
     STORED,
     STREAM,
 )
+from retina_jit.pipeline.probing import ALL
 from retina_jit.program import Program
-from retina_jit.state.layout import CONNECTION, DROPPED, FREE, NO_PARSE, OPEN, PARSING
+from retina_jit.state.layout import CONNECTION, DROPPED, FREE, NO_PARSE, OPEN, PARSING, PROBING
 from retina_jit.state.parts import SIZES, lay_out
 from retina_jit.subscription import Subscription
 
@@ -53,6 +55,15 @@ def _type_key(t: type[DataType]) -> tuple[str, str, str]:
 
 def _key(s: Subscription) -> tuple[Any, ...]:
     return s.filter, s.folder, s.level, s.every, tuple(map(_type_key, s.types))
+
+
+MOST_SERVICES = 61
+"""Session protocols are bits of a word."""
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two SERVICE records are the same parser."""
+    return all(one[f] == other[f] for f in ("probe", "parse", "finish", "release", "state_size"))
 
 
 # Of several that have the same key the one that is most alike goes on.
@@ -84,23 +95,24 @@ class Exchange:
         Those that go on.
     slots : dict of int to int
         Likewise of the slots in the connections' sets.
+    services : dict of int to int
+        Likewise of the session protocols that connections may have.
 
     Raises
     ------
     SubscriptionError
-        Session protocols have other numbers than before, by which connections are known.
+        Connections may have more session protocols, together with those of the programs before, than there are numbers.
     """
 
     old: Program
     new: Program
     subscriptions: dict[int, int] = field(default_factory=dict)
     slots: dict[int, int] = field(default_factory=dict)
+    services: dict[int, int] = field(default_factory=dict)
+    _sets: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         old, new = self.old, self.new
-        before, now = ({name: p.number for name, p in program.sessions.items()} for program in (old, new))
-        if before != now:
-            raise SubscriptionError("the app has another set of session protocols than before: they cannot change during a run; start it anew")
         jit.ensure(UNITS)
         waiting: dict[tuple[Any, ...], list[int]] = defaultdict(list)
         for n, s in enumerate(old.subscriptions):
@@ -129,17 +141,40 @@ class Exchange:
         return dict(zip(before, now, strict=True)) if told[0] == told[1] else {}
 
     def _keep_services(self) -> None:
-        """Let parsers that nobody asks for any more come to their end in connections that have them."""
+        """Let parsers come to their end in connections that have them: those that nobody asks for any more, and those of protocols that
+        are declared otherwise now, which go on beside their successors under numbers that no filter knows.
+        """
         old, new = self.old, self.new
-        count = max(old.service_count, new.service_count)
-        region = Region(count * SERVICE.itemsize)
-        merged = region.array(SERVICE, count)
-        merged[: old.service_count] = old.services
-        for n in range(new.service_count):
-            if new.services[n]["probe"]:
-                merged[n] = new.services[n]
-        new.watcher = new.watcher or old.watcher
-        new.services, new.service_region, new.service_count = merged, region, count
+        region = Region((MOST_SERVICES + 1) * SERVICE.itemsize)
+        rows = region.array(SERVICE, MOST_SERVICES + 1)
+        rows[: new.service_count] = new.services[: new.service_count]
+        names, count, taken_over = dict(new.service_names), new.service_count, []
+        for n in np.flatnonzero(old.services["probe"]).tolist():
+            name = old.service_names.get(n, "")
+            same = (m for m in range(1, count) if names.get(m, "") == name and _is_same(rows[m], old.services[n]))
+            its_own = new.sessions[name].number if name in new.sessions else 0
+            there = next(same, its_own if its_own and not rows[its_own]["probe"] else count)
+            if there > MOST_SERVICES:
+                raise SubscriptionError(
+                    f"session protocols have been declared anew so often that there are more than {MOST_SERVICES} of them, for connections "
+                    "may have the old ones still; start the run anew"
+                )
+            if not rows[there]["probe"]:
+                rows[there] = old.services[n]
+                names |= {there: name} if name else {}
+                taken_over.append(n)
+            count = max(count, there + 1)
+            self.services[n] = there
+        for n in taken_over:
+            rows[self.services[n]]["turns"] = self.set_of_services(int(old.services[n]["turns"]))
+        new.watcher = new.watcher or self.services.get(old.watcher, 0)
+        new.services, new.service_region, new.service_count, new.service_names = rows, region, count, names
+
+    def set_of_services(self, before: int) -> int:
+        """Return a set of session protocols, a bit each, in the other program's numbers."""
+        if before not in self._sets:
+            self._sets[before] = sum(1 << there for n, there in self.services.items() if before >> n & 1)
+        return self._sets[before]
 
     def summary(self) -> str:
         """Say how many subscriptions go on, are new, are gone."""
@@ -173,11 +208,24 @@ def go_over(worker: Any, exchange: Exchange) -> None:
     for parser in rows["parser"][lives & (rows["phase"] == PARSING) & (rows["parser"] != 0)].tolist():
         head = _record(PARSER, parser - PARSER.itemsize)
         head["group"] = groups[int(head["group"])]
+        _renumber_services(head, exchange)
+    for buffer in rows["parser"][lives & (rows["phase"] == PROBING) & (rows["parser"] != 0)].tolist():
+        _renumber_services(_record(PROBE, buffer), exchange)
+    numbers = np.zeros(256, np.uint8)
+    numbers[list(exchange.services)] = list(exchange.services.values())
+    rows["service"][lives] = numbers[rows["service"][lives]]
     nobody = lives & (rows["life"] == OPEN) & (rows["group"] == 0) & (rows["phase"] == NO_PARSE)
     rows["life"][nobody] = DROPPED
     _readdress_notes(worker, exchange, before.notes)
     _move_own(worker, exchange, before)
     _readdress_mail(w, exchange)
+
+
+def _renumber_services(head: Any, exchange: Exchange) -> None:
+    """Say anew which protocols have said no, and which the connection had. Those that were not asked are not asked any more."""
+    head["had"] = exchange.set_of_services(int(head["had"]))
+    asked = exchange.set_of_services(ALL)
+    head["rejected"] = ALL & ~asked | exchange.set_of_services(int(head["rejected"]))
 
 
 @dataclass

@@ -200,6 +200,7 @@ class Program:
         self.service_count = max(numbers, default=0) + 1
         self.watcher = self.service_count if self._turns(WATCHER) else 0
         self.service_count += 1 if self.watcher else 0
+        self.service_names = {p.number: p.name for p in self.needed}
         self.service_region = memory.Region(self.service_count * SERVICE.itemsize)
         self.services = self.service_region.array(SERVICE, self.service_count)
         if self.watcher:

@@ -20,11 +20,14 @@ import pytest
 from oracle.captures import read_capture
 from oracle.ipfix import Collector, messages
 from support.running import SAMPLES, check, config, runtime, to
+from traffic import UdpExchange, pcap_bytes
 
 import retina_jit as rj
+from retina_jit.datatypes import data_types
 from retina_jit.delivery.sinks import Sinks
 from retina_jit.errors import ConfigError, FilterError, SubscriptionError
 from retina_jit.exchange import Exchange
+from retina_jit.parsers.protocol import forget, protocols
 from retina_jit.program import Program
 from retina_jit.runtime import Result
 from retina_jit.subscription import Subscription, take_collected
@@ -88,6 +91,75 @@ class Fed:
         return self._results[0]
 
 
+ASKING = """
+import numpy as np
+
+from retina_jit import memory
+from retina_jit.jit import entry
+from retina_jit.parsers.protocol import declare, session_field
+from retina_jit.parsers.session.contract import READY, STOP
+from retina_jit.parsers.wire import u8
+from retina_jit.state.layout import INPUT
+from retina_jit.status import Probe
+
+PROBE_LIMIT = 4
+STATE = np.dtype([{fields}])
+STATE_AT, INPUT_AT = memory.at(STATE), memory.at(INPUT)
+CERTAIN, REJECTED = int(Probe.CERTAIN), int(Probe.NOT_OURS)
+
+
+@entry
+def probe(address, length, direction, transport):
+    return CERTAIN if length >= 4 and u8((address, length), 0) == 0xA5 and u8((address, length), 1) == 0xA6 else REJECTED
+
+
+@entry
+def parse(state, given):
+    s, i = STATE_AT(state), INPUT_AT(given)
+    s.total = s.total + u8((i.address, i.length), 3)
+    i.at = i.length
+    s.count = s.count + 1
+    return READY | STOP if s.count == 3 else 0
+
+
+@entry
+def finish(state, arena):
+    return 0
+
+
+@entry
+def release(state, arena):
+    STATE_AT(state).total = 0
+    return 0
+
+
+@session_field("int", "Sum of what was asked for.", bits=32)
+def total(session):
+    return STATE_AT(session).total + 0
+
+
+declare("asking", "A protocol of a test", level="session", within=["udp"])
+"""
+
+ONE_LAYOUT = "('total', 'i8'), ('count', 'i8')"
+OTHER_LAYOUT = "('room', 'i8', (40,)), ('count', 'i8'), ('total', 'i8')"
+
+
+@pytest.fixture
+def asking(tmp_path):
+    file = tmp_path / "asking.py"
+
+    def edit(fields: str) -> None:
+        file.write_text(ASKING.format(fields=fields))
+        rj.load_protocol(file)
+
+    yield edit
+    for p in list(protocols().values()):
+        if p.name == "asking":
+            forget(p.declared_in)
+    data_types()
+
+
 # --------------------------------------------------------------------- what goes on is as if nothing had happened
 
 
@@ -130,12 +202,13 @@ def going_on(seen: Seen) -> list[Subscription]:
 
 
 @pytest.mark.parametrize(("sample", "every"), [("mixed.pcap", 7), ("tls.pcap", 23)])
-def test_what_goes_on_gets_the_same_however_often_the_program_changes(tmp_path, sample, every):
+def test_what_goes_on_gets_the_same_however_often_the_program_changes(tmp_path, asking, sample, every):
     path = SAMPLES / sample
     whole, seen = Seen(), Seen()
     expected = runtime(going_on(whole), [path]).run()
     noise = Seen()
     one = Program([*going_on(seen), noise.to("gone", "TlsHandshake", "tls"), noise.to("gone too", "EthAddr,ConnHistory", "")])
+    asking(ONE_LAYOUT)  # one more session protocol, by whose name all others have other numbers
     others = [noise.to(f"new {n}", "PktCount", f"tcp.port = {n + 1}") for n in range(70)]
     other = Program([*others, *reversed(going_on(seen))])
     fed = Fed(tmp_path, one.subscriptions)
@@ -271,6 +344,66 @@ def test_several_workers_go_over_together(tmp_path):
     long_ones = len(frames_of(tmp_path / "long.pcap"))
     assert long_ones == times * sum(len(data) > 1000 for _, data in frames_of(SAMPLES / "mixed.pcap")) > 10_000
     assert sum(map(sum, counts)) + long_ones == results[0].counters["events"]
+
+
+# --------------------------------------------------------------------------------------- other session protocols
+
+
+def talks(ports: range, *values: int) -> list[bytes]:
+    """For each value a piece of a capture, without its header: a datagram of every port."""
+    pieces = []
+    for n, value in enumerate(values):
+        frames = []
+        for port in ports:
+            talk = UdpExchange(("192.0.2.1", port), ("192.0.2.2", 7), start_ns=10**18 + n * 10**6 + port)
+            talk.to_server(bytes([0xA5, 0xA6, 0, value]))
+            frames += talk.frames
+        pieces.append(pcap_bytes(frames)[24:])
+    return pieces
+
+
+
+def test_connections_keep_their_parsers_when_protocols_come_and_change(tmp_path, asking):
+    seen: list[tuple[str, int, int]] = []
+
+    def wants(label: str) -> list[Subscription]:
+        return [*unasked(), to("AskingSession,FiveTuple", "asking", lambda s, five: seen.append((label, five.orig_port, s.total)))]
+
+    def unasked() -> list[Subscription]:
+        return [to("ConnRecord", "", records.append), to("TlsHandshake", "tls", print)]
+
+    records: list[rj.ConnRecord] = []
+    without = Program(unasked())  # the numbers are others than with one more protocol
+    asking(ONE_LAYOUT)
+    first, again = Program(wants("first")), Program(wants("again"))
+    asking(OTHER_LAYOUT)
+    edited = Program(wants("edited"))
+    begin, middle = talks(range(1000, 1010), 1, 2)
+    late = talks(range(2000, 2010), 4, 5, 6)
+    fed = Fed(tmp_path, without.subscriptions)
+    fed.feed(pcap_bytes([])[:24] + talks(range(999, 1000), 0)[0], 1)
+    fed.go_over(first)
+    fed.feed(begin, 10)
+    fed.go_over(again)
+    fed.feed(middle, 10)
+    fed.feed(talks(range(1000, 1003), 3)[0], 3)
+    assert until(lambda: len(seen) == 3) and set(seen) == {("again", port, 6) for port in range(1000, 1003)}
+    fed.go_over(edited)
+    for piece in late[:2]:
+        fed.feed(piece, 10)
+    fed.feed(talks(range(1003, 1006), 3)[0], 3)  # of the parser that is no more: nothing, and nothing is torn
+    fed.go_over(without)
+    fed.feed(late[2], 10)
+    fed.go_over(edited)
+    fed.feed(talks(range(1006, 1010), 3)[0], 4)
+    for piece in talks(range(3000, 3010), 7, 8, 9):
+        fed.feed(piece, 10)
+    result = fed.finish()
+    check(result)
+    assert Counter(label for label, _, _ in seen) == {"again": 3, "edited": 10}
+    assert {(port, total) for label, port, total in seen if label == "edited"} == {(port, 24) for port in range(3000, 3010)}
+    ports = [*range(1000, 1010), *range(2000, 2010), *range(3000, 3010)]
+    assert {r.five_tuple.orig_port: r.service for r in records} == dict.fromkeys(ports, "asking") | {999: ""}
 
 
 # ------------------------------------------------------------------------------------------------------ files go on
