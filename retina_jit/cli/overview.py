@@ -12,8 +12,9 @@ from retina_jit.cli.execute import Options, opened
 from retina_jit.cli.main import CUT, OK
 from retina_jit.errors import ConfigError
 from retina_jit.overview import Overview, overview
-from retina_jit.overview.page import html, scaled
+from retina_jit.overview.page import html
 from retina_jit.overview.tally import Tally
+from retina_jit.scale import scaled
 
 MOST = 10
 

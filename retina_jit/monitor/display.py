@@ -8,18 +8,14 @@ from typing import Any, TextIO
 
 from retina_jit.config_network import DisplayConfig
 from retina_jit.monitor.reading import Rates, Reading, rates
+from retina_jit.scale import scaled
 
 RULE = "-" * 46
-UNITS = ("", "k", "M", "G", "T")
 
 
-def scaled(value: float) -> str:
-    """Return a number with four decimals and a decimal prefix: 1.2346 M."""
-    n = 0
-    while abs(value) >= 1000 and n < len(UNITS) - 1:
-        value /= 1000
-        n += 1
-    return f"{value:.4f} {UNITS[n]}"
+def _rate(value: float, unit: str) -> str:
+    """Return a rate with four decimals, as Retina shows it: 1.2346 Mpps."""
+    return scaled(value, unit, ".4f", least="")
 
 
 def duration(seconds: float) -> str:
@@ -31,13 +27,13 @@ def duration(seconds: float) -> str:
 def throughput(r: Rates) -> list[str]:
     """Return the lines of packets and bits per second, and of drops."""
     lines = [
-        f"{label:<9}{scaled(getattr(r, f'{name}_bps'))}bps / {scaled(getattr(r, f'{name}_pps'))}pps"
+        f"{label:<9}{_rate(getattr(r, f'{name}_bps'), 'bps')} / {_rate(getattr(r, f'{name}_pps'), 'pps')}"
         for label, name in (("Ingress:", "ingress"), ("Good:", "good"), ("Process:", "process"))
     ]
     total = r.hw_dropped + r.sw_dropped
     return [
         *lines,
-        f"Drop: {scaled(r.dropped_pps)}pps ({r.dropped_share:.4f}%)",
+        f"Drop: {_rate(r.dropped_pps, 'pps')} ({r.dropped_share:.4f}%)",
         f"HW Dropped: {r.hw_dropped} pkt ({r.share(r.hw_dropped):.4f}%)",
         f"SW Dropped: {r.sw_dropped} pkt ({r.share(r.sw_dropped):.4f}%)",
         f"Total Dropped: {total} pkt ({r.share(total):.4f}%)",
@@ -54,14 +50,14 @@ def delivery(now: Reading, r: Rates) -> list[str]:
     return [
         f"Connections: {int(g['connections'])} live, {now.counters['connections']} seen, {now.counters['sessions']} sessions",
         f"Memory: {g['memory_bytes'] / 1e6:.1f} MB, of it {g['arena_bytes'] / 1e6:.1f} MB byte pool",
-        f"Events: {scaled(r.events)}/s, {now.delivered} delivered, {now.counters['events_lost']} lost, ring {100 * g['ring_filled']:.1f}% full{failed}",
+        f"Events: {_rate(r.events, '/s')}, {now.delivered} delivered, {now.counters['events_lost']} lost, ring {100 * g['ring_filled']:.1f}% full{failed}",
     ]
 
 
 def funnel(now: Reading, r: Rates) -> list[str]:
     """Return where frames end, those places where any did."""
     frames = max(now.counters["frames"], 1)
-    return [f"  {name:<18}{100 * n / frames:7.3f}%  {scaled(r.ledger[name])}pps" for name, n in now.ledger.items() if n]
+    return [f"  {name:<18}{100 * n / frames:7.3f}%  {_rate(r.ledger[name], 'pps')}" for name, n in now.ledger.items() if n]
 
 
 def mempool(now: Reading) -> list[str]:
@@ -122,7 +118,7 @@ def averages(first: Reading, last: Reading) -> list[str]:
     return [
         RULE,
         *[
-            f"AVERAGE {label:<9}{scaled(getattr(r, f'{name}_bps'))}bps / {scaled(getattr(r, f'{name}_pps'))}pps"
+            f"AVERAGE {label:<9}{_rate(getattr(r, f'{name}_bps'), 'bps')} / {_rate(getattr(r, f'{name}_pps'), 'pps')}"
             for label, name in (("Ingress:", "ingress"), ("Good:", "good"), ("Process:", "process"))
         ],
         f"DROPPED: {total} pkt ({r.share(total):.4f}%)",

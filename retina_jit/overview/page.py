@@ -10,6 +10,7 @@ from html import escape
 
 from retina_jit.overview.collect import Overview
 from retina_jit.overview.tally import Distribution, Tally
+from retina_jit.scale import scaled
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 220, 92, 30, 10
 MOST_ROWS = 15
@@ -65,20 +66,6 @@ def html(o: Overview) -> str:
         f'<div class="facts">{shown}</div><div class="grid">{"".join(s for s in sections if s)}</div>'
         f"<footer>retina-jit stats</footer></body></html>\n"
     )
-
-
-def scaled(value: float, unit: str) -> str:
-    """Return a number with a prefix: 1.5 kB, 20 ms."""
-    if 0 < abs(value) < 0.9995:
-        for prefix in ("m", "µ", "n"):
-            value *= 1000
-            if abs(value) >= 0.9995 or prefix == "n":
-                return f"{value:.3g} {prefix}{unit}"
-    for prefix in ("", "k", "M", "G", "T"):
-        if abs(value) < 999.5 or prefix == "T":
-            return f"{value:,.3g} {prefix}{unit}"
-        value /= 1000
-    raise AssertionError
 
 
 def _section(title: str, body: str) -> str:

@@ -18,8 +18,9 @@ from click.testing import CliRunner
 from retina_jit.cli import main
 from retina_jit.overview import Overview, collect, overview, tally
 from retina_jit.overview.collect import BINS, FIRST_WIDTH, TRAFFIC, _put_traffic, count_frame
-from retina_jit.overview.page import html, scaled
+from retina_jit.overview.page import html
 from retina_jit.overview.tally import Distribution, Tally
+from retina_jit.scale import scaled
 
 SAMPLE = Path(__file__).parents[2] / "retina_jit" / "samples" / "mixed.pcap"
 

@@ -9,8 +9,9 @@ import pytest
 
 from retina_jit import stats
 from retina_jit.config_network import DisplayConfig
-from retina_jit.monitor.display import Display, averages, block, duration, ratio, scaled
+from retina_jit.monitor.display import Display, averages, block, duration, ratio
 from retina_jit.monitor.reading import Reading, rates
+from retina_jit.scale import scaled
 
 PORT = {"rx_good_packets": 1000, "rx_good_bytes": 64000, "rx_phy_packets": 1200, "rx_phy_bytes": 1200 * 68, "rx_phy_discard_packets": 200}
 
@@ -44,9 +45,9 @@ def test_nothing_is_undefined_in_an_instant_or_without_traffic():
     assert (r.ingress_pps, r.dropped_share, r.share(0)) == (0, 0, 0)
 
 
-@pytest.mark.parametrize(("value", "text"), [(0, "0.0000 "), (999.99996, "1000.0000 "), (1234.56, "1.2346 k"), (2.5e9, "2.5000 G"), (1e16, "10000.0000 T")])
+@pytest.mark.parametrize(("value", "text"), [(0, "0.0000 "), (999.99993, "999.9999 "), (999.99996, "1.0000 k"), (0.5, "0.5000 "), (-1234.56, "-1.2346 k"), (1234.56, "1.2346 k"), (2.5e9, "2.5000 G"), (1e16, "10000.0000 T")])
 def test_numbers_have_a_prefix(value, text):
-    assert scaled(value) == text
+    assert scaled(value, "", ".4f", least="") == text
 
 
 def test_the_block_has_the_lines_of_retina():
