@@ -6,6 +6,8 @@ could be read was processed · 4 a callback raised · 130 stopped by Ctrl-C.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -43,8 +45,28 @@ class Commands(click.Group):
             ctx.exit(ERROR)
         except BrokenPipeError:
             # The reader of our output has gone (head, less): not an error, and nothing is left to say to it.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             ctx.exit(OK)
+        except OSError as error:
+            # A disk that is full, a folder that is not ours: nothing of which a traceback would tell more.
+            _drop_output()
+            click.echo(f"retina-jit: {_told(error)}", err=True)
+            ctx.exit(ERROR)
+
+
+def _drop_output() -> None:
+    """Let what Python still holds for standard output go nowhere: it could not be written, and would fail again at the exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _told(error: OSError) -> str:
+    what = error.strerror or str(error)
+    if not isinstance(error.filename, str):
+        return f"{what}: the output is not whole" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) else what
+    caches = (os.environ.get("RETINA_JIT_CACHE"), os.environ.get("XDG_CACHE_HOME"), os.path.expanduser("~/.cache"))  # noqa: PTH111 - without pathlib
+    fix = ". Fix: set RETINA_JIT_CACHE to a folder of your own" if error.filename.startswith(tuple(c for c in caches if c)) else ""
+    return f"{error.filename}: {what}{fix}"
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

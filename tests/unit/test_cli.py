@@ -324,3 +324,27 @@ def test_completion(shell: str) -> None:
     env = {**ENV, "_RETINA_JIT_COMPLETE": f"{shell}_complete", "COMP_WORDS": "retina-jit st", "COMP_CWORD": "1" if shell == "zsh" else "st"}
     offered = subprocess.run(COMMAND, env=env, capture_output=True, text=True, check=False)
     assert "stats" in offered.stdout
+
+
+# ---------------------------------------------------------------------------------------------- what the system refuses
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("words", [["log", "FiveTuple"], ["log", "FiveTuple", "-T", "csv"], ["log", "FiveTuple", "-T", "table"], ["stats"]])
+@pytest.mark.parametrize("to", ["option", "standard output"])
+def test_a_full_disk_is_told_in_one_line(words, to):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, *words, "-r", TLS, "-q", *(["-o", "/dev/full"] if to == "option" else [])],
+            stdout=full if to == "standard output" else subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENV, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "retina-jit: No space left on device: the output is not whole\n"
+
+
+def test_a_cache_folder_that_cannot_be_made_is_told_with_the_fix(tmp_path):
+    (tmp_path / "cache").write_text("no folder")
+    env = {**ENV, "RETINA_JIT_CACHE": str(tmp_path / "cache" / "inside")}
+    done = subprocess.run([*COMMAND, "log", "FiveTuple", "-r", TLS, "-q"], capture_output=True, text=True, env=env, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"retina-jit: {tmp_path}/cache/inside: Not a directory. Fix: set RETINA_JIT_CACHE to a folder of your own\n"
