@@ -25,6 +25,10 @@ class Source(Protocol):
     address: int
     walk_unit: str
 
+    @property
+    def idle_polls(self) -> int:
+        """Times that nothing was there, beside those that `refill` was called for."""
+
     def give_to(self, worker: int, workers: int) -> int:
         """Say which of how many workers reads. Returns among how many it has to share the packets."""
 

@@ -17,6 +17,8 @@ class Walked:
     """
 
     address: int
+    idle_polls = 0
+    """Times that nothing was there, of sources that the kernel itself asks; any thread may look."""
     _words: Any
     """That record."""
 

@@ -116,9 +116,9 @@ def read(workers: Sequence[Any], dispatchers: Sequence[Any], ports: Ports) -> Re
     sources: dict[str, None] = {}
     for w in workers:
         counters = w.snapshot()
-        gauges = {"connections_now": int(w.table["live"]), "arena_bytes": int(w.arena["used"]), "idle_polls": w.idle_polls}
-        each.append({**counters, **gauges})
         source = w.source
+        idle = w.idle_polls + (source.idle_polls if source is not None else 0)
+        each.append({**counters, "connections_now": int(w.table["live"]), "arena_bytes": int(w.arena["used"]), "idle_polls": idle})
         if source is not None:
             sources[source.name] = None
             if source.is_live:

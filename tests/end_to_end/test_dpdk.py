@@ -74,6 +74,7 @@ def test_a_replayed_capture_gives_what_the_file_gives(names: list[str]) -> None:
     both = child(what="replay", paths=[str(p) for p in paths], frames=frames)
     for got in both.values():
         check(got, frames)
+        assert len(got["idle"]) == len(paths) and all(n > 0 for n in got["idle"])
         assert got["counters"]["dropped"] == 0
         assert Counter(got["seen"]) == seen
         assert sorted(got["raw"]) == raw

@@ -310,6 +310,11 @@ class PortSource(Walked):
         return True
 
     @property
+    def idle_polls(self) -> int:  # type: ignore[override]
+        """Polls of the queues that gave nothing."""
+        return int(self.queues["empty"].sum())
+
+    @property
     def dropped(self) -> int:
         """Frames that the cards had no room or no buffer for; told by the first worker for all."""
         return self._receiver.dropped if self._worker == 0 else 0
