@@ -111,6 +111,7 @@ class Column(property):
         unit: str = "", shown: bool = True, show: Callable[[Any], Any] | None = None, **options: Any,
     ) -> None:  # fmt: skip
         super().__init__(read, doc=doc)
+        self.__doc__ = doc  # before Python 3.12 a subclass of property shows its own otherwise
         self.read = read
         self.kind, self.place, self.null, self.unit, self.shown, self.options = kind, where, null, unit, shown, options
         self._show = show
