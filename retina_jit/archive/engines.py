@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -58,9 +59,7 @@ class Pool:
     def _begin(self) -> ProcessPoolExecutor:
         copied = self._may_copy()
         context = multiprocessing.get_context("fork" if copied else "spawn")
-        pool = self._pool = ProcessPoolExecutor(
-            self._processes, context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-        )
+        pool = self._pool = ProcessPoolExecutor(self._processes, context, initializer=_in_service)
         for _ in range(0 if copied else self._processes):
             pool.submit(prepare, self._question)
         return pool
@@ -82,6 +81,19 @@ class Pool:
         for process in processes:
             with contextlib.suppress(Exception):
                 process.join(PATIENCE)
+
+
+def _in_service() -> None:
+    """Leave Ctrl-C to whoever gives out the tasks; end with that process, for nobody else ends this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, name="retina-jit parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def in_processes(tasks: Sequence[Task], pool: Pool, waiting: Waiting) -> Iterator[tuple[Task, Done]]:

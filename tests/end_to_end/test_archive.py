@@ -6,6 +6,9 @@ import multiprocessing
 import os
 import signal
 import struct
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from retina_jit import archive
-from retina_jit.archive import engines
+from retina_jit.archive import engines, tasks
 from retina_jit.archive.engines import LostError
 from retina_jit.cli import main
 from retina_jit.errors import ConfigError, SourceError
@@ -21,6 +24,14 @@ from retina_jit.errors import ConfigError, SourceError
 SAMPLES = Path(__file__).parents[2] / "retina_jit" / "samples"
 TYPES = ("ConnRecord", "TlsHandshake,FiveTuple", "DnsTransaction")
 PIECE = 40
+ENDLESS = """
+class Waits(tasks._Position):
+    def __init__(self, task):
+        import time
+        time.sleep(3600)
+tasks._Position = Waits
+"""
+"""Makes tasks that never end, in copies of a process too."""
 
 
 def cut(capture: Path, folder: Path) -> list[Path]:
@@ -156,6 +167,25 @@ def test_an_interrupted_run_goes_on_where_it_was(pieces: str, whole: list[bytes]
     done = archive.write(TYPES, [pieces], out, processes=3)
     assert done.kept >= 1
     assert lines(out) == whole
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_end_with_the_one_that_gave_them_work_and_the_next_run_goes_on(pieces: str, whole: list[bytes], tmp_path: Path, sent: int) -> None:
+    """The pipe that they have as standard error is at its end when the last of them is gone."""
+    out = tmp_path / "out"
+    code = f"import sys\nfrom retina_jit.archive import tasks\nfrom retina_jit.cli import main\n{ENDLESS}\nmain(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "log", *TYPES, "-r", pieces, "-o", str(out), "--per-file", "-j", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "out.parts").glob(f"*{tasks.UNFINISHED}")) and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(sent)
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == -sent, told
+    done = archive.write(TYPES, [pieces], out, per_file=True)
+    assert done.counters["frames"] == 150
+    assert not (tmp_path / "out.parts").exists()
 
 
 def test_parts_of_another_question_are_not_taken(pieces: str, tmp_path: Path) -> None:
