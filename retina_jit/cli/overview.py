@@ -14,7 +14,7 @@ from retina_jit.errors import ConfigError
 from retina_jit.overview import Overview, overview
 from retina_jit.overview.page import html
 from retina_jit.overview.tally import Tally
-from retina_jit.scale import scaled
+from retina_jit.scale import lasting, scaled
 
 MOST = 10
 
@@ -38,7 +38,7 @@ def tables(o: Overview) -> str:
     """Return tables for a terminal."""
     r = o.result
     rate = r["bytes"] * 8 / r["seconds"] if r["seconds"] else 0.0
-    size = f"{r['frames']:,} frames, {scaled(r['bytes'], 'B')} in {r['seconds']:.1f} s ({scaled(rate, 'bit/s')})"
+    size = f"{r['frames']:,} frames, {scaled(r['bytes'], 'B')} in {lasting(r['seconds'])} ({scaled(rate, 'bit/s', least='')})"
     lines = [f"{o.source}: {size}, {r['connections']:,} connections, {r['sessions']:,} sessions"]
     lines += _table("protocols by bytes", o.protocol_bytes, "B") + _table("talkers by bytes", o.talkers, "B")
     lines += _table("services by connections", o.services)

@@ -10,7 +10,7 @@ from html import escape
 
 from retina_jit.overview.collect import Overview
 from retina_jit.overview.tally import Distribution, Tally
-from retina_jit.scale import scaled
+from retina_jit.scale import lasting, scaled
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 220, 92, 30, 10
 MOST_ROWS = 15
@@ -44,7 +44,7 @@ def html(o: Overview) -> str:
     rate = r["bytes"] * 8 / r["seconds"] if r["seconds"] else 0
     facts = [
         ("frames", f"{r['frames']:,}"), ("bytes", scaled(r["bytes"], "B")), ("connections", f"{r['connections']:,}"),
-        ("sessions", f"{r['sessions']:,}"), ("seconds", f"{r['seconds']:,.1f}"), ("mean rate", scaled(rate, "bit/s")), ("begun", begun),
+        ("sessions", f"{r['sessions']:,}"), ("duration", lasting(r["seconds"])), ("mean rate", _rate(rate)), ("begun", begun),
     ]  # fmt: skip
     sections = [
         _section("Traffic over time", _over_time(o)),
@@ -66,6 +66,10 @@ def html(o: Overview) -> str:
         f'<div class="facts">{shown}</div><div class="grid">{"".join(s for s in sections if s)}</div>'
         f"<footer>retina-jit stats</footer></body></html>\n"
     )
+
+
+def _rate(bits: float) -> str:
+    return scaled(bits, "bit/s", least="")  # a millibit is nothing that anybody reads as one
 
 
 def _section(title: str, body: str) -> str:
@@ -97,8 +101,8 @@ def _over_time(o: Overview) -> str:
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     area = f'<polygon points="{LEFT},{_y(0)} {line} {WIDTH},{_y(0)}" fill="var(--wash)"/>'
     seconds = width * len(rates)
-    marks = [(LEFT + (WIDTH - LEFT) * k / 4, f"{seconds * k / 4:.3g} s") for k in range(5)]
-    return _chart(area + f'<polyline points="{line}" fill="none" stroke="var(--mark)" stroke-width="1.5"/>', marks, [(k / 4, scaled(most * k / 4, "bit/s")) for k in range(5)])
+    marks = [(LEFT + (WIDTH - LEFT) * k / 2, lasting(seconds * k / 2)) for k in range(3)]
+    return _chart(area + f'<polyline points="{line}" fill="none" stroke="var(--mark)" stroke-width="1.5"/>', marks, [(k / 4, _rate(most * k / 4)) for k in range(5)])
 
 
 def _distribution(values: Distribution, unit: str) -> str:

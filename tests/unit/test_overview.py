@@ -20,7 +20,7 @@ from retina_jit.overview import Overview, collect, overview, tally
 from retina_jit.overview.collect import BINS, FIRST_WIDTH, TRAFFIC, _put_traffic, count_frame
 from retina_jit.overview.page import html
 from retina_jit.overview.tally import Distribution, Tally
-from retina_jit.scale import scaled
+from retina_jit.scale import lasting, scaled
 
 SAMPLE = Path(__file__).parents[2] / "retina_jit" / "samples" / "mixed.pcap"
 
@@ -232,3 +232,14 @@ def test_labels_have_room(found: Overview) -> None:
 @pytest.mark.parametrize(("value", "said"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (999_999, "1 MB"), (2.5e12, "2.5 TB"), (5e15, "5e+03 TB"), (0.02, "20 mB"), (1e-6, "1 µB"), (2e-12, "0.002 nB")])
 def test_numbers_with_prefixes(value: float, said: str) -> None:
     assert scaled(value, "B") == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"), (0.0021, "2.1 ms"), (12.5, "12.5 s"), (59.99, "60 s"), (60, "1 min"), (200, "3 min 20 s"), (3599.7, "1 h"),
+        (18_000, "5 h"), (18_061, "5 h 1 min"), (86_400, "1 d"), (535_246_524, "6,194 d 23 h"),
+    ],
+)  # fmt: skip
+def test_time_spans_are_said_as_people_say_them(seconds: float, said: str) -> None:
+    assert lasting(seconds) == said
