@@ -282,7 +282,7 @@ class Runtime:
             worker.control(word)
 
     def run(self) -> Result:
-        """Process the sources to their end. Ctrl-C stops early, with all that was seen delivered."""
+        """Process the sources to their end. Ctrl-C or SIGTERM stops early, with all that was seen delivered."""
         try:
             with self._monitored():
                 return self._run()
@@ -390,9 +390,9 @@ class Runtime:
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Let Ctrl-C ask for the end instead of raising wherever the program is: a callback is finished, nothing is lost.
+        """Let Ctrl-C, and SIGTERM, ask for the end instead of raising wherever the program is: a callback is finished, nothing is lost.
 
-        A second one raises, for a callback may hang; the rest of the events is given up then.
+        So what stops a service leaves whole files, and interfaces as they were. A second one raises, for a callback may hang; the rest of the events is given up then.
         """
 
         def interrupted(*_: Any) -> None:
@@ -400,17 +400,19 @@ class Runtime:
                 raise KeyboardInterrupt
             self.stop()
 
-        mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if mine:
-            signal.signal(signal.SIGINT, interrupted)
+        usual: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+        # The handlers of the program around us, and those of other threads' runs, stay.
+        mine = [s for s, was in usual.items() if signal.getsignal(s) is was] if threading.current_thread() is threading.main_thread() else []
+        for number in mine:
+            signal.signal(number, interrupted)
         try:
             yield
         except KeyboardInterrupt:
             self.stop()
             self._control(ABANDON)
         finally:
-            if mine:
-                signal.signal(signal.SIGINT, signal.default_int_handler)
+            for number in mine:
+                signal.signal(number, usual[number])
 
     def stats(self) -> dict[str, int]:
         """Return the counters as they are now."""

@@ -158,7 +158,8 @@ def command(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def test_interrupting_gives_what_was_seen(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_gives_what_was_seen(by: signal.Signals, tmp_path: Path) -> None:
     path, out = SAMPLES / "tls.pcap", tmp_path / "out"
     with command("log", "FiveTuple,TlsHandshake", "-r", str(path)) as reading:
         expected, _ = reading.communicate(timeout=300)
@@ -166,7 +167,7 @@ def test_interrupting_gives_what_was_seen(tmp_path: Path) -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not (out.exists() and len(out.read_text()) == len(expected)):
             time.sleep(0.05)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(by)
         _, errors = running.communicate(timeout=20)
     assert running.returncode == 130, errors
     seen = json.loads(errors.splitlines()[-1])
@@ -178,6 +179,7 @@ def test_interrupting_gives_what_was_seen(tmp_path: Path) -> None:
     ("device", "environment", "said"),
     [
         ("net_pcap0,rx_pcap=/nosuch.pcap", {}, "net_pcap0: DPDK cannot use this device"),
+        ("net_pcap0,rx_pcap=/nosuch.pcap", {}, "check its arguments (rx_pcap=/nosuch.pcap); its log ends"),
         ("net_nosuch0", {}, "librte-net-nosuch"),
         ("0000:ff:1f.7", {}, "dpdk-devbind.py"),
         ("net_null0", {"RETINA_JIT_DPDK": "/nosuch"}, "RETINA_JIT_DPDK=/nosuch has none"),

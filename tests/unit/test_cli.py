@@ -233,9 +233,9 @@ def test_reader_that_goes_away_is_no_error():
     assert found.stdout.splitlines()[-1] == "0"
 
 
-def interrupt(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+def interrupt(process: subprocess.Popen[bytes], by: signal.Signals = signal.SIGINT) -> tuple[bytes, bytes]:
     """Press Ctrl-C; the process has to end soon."""
-    process.send_signal(signal.SIGINT)
+    process.send_signal(by)
     return process.communicate(timeout=20)
 
 
@@ -284,12 +284,13 @@ def test_ctrl_c_on_a_silent_pipe(tmp_path, given):
         assert sum("conn_record" in r for r in found) > 20
 
 
-def test_ctrl_c_within_a_slow_callback_loses_nothing(tmp_path):
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_within_a_slow_callback_loses_nothing(by, tmp_path):
     body = "import time\n@subscribe('')\ndef seen(frame: ZcFrame):\n    time.sleep(0.005)\n    print(frame.number, flush=True)\n"
     process = subprocess.Popen([*COMMAND, "run", app(tmp_path, body), "-r", TLS], stdout=-1, stderr=-1, env=ENV)
     assert process.stdout is not None
     assert process.stdout.readline() == b"1\n"
-    out, err = interrupt(process)
+    out, err = interrupt(process, by)
     # The whole capture was read before; what is in the ring is delivered.
     assert process.returncode == 130, err
     assert [int(n) for n in out.split()] == list(range(2, 417))

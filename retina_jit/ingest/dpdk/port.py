@@ -86,8 +86,13 @@ class Port:
 
     def _fix(self) -> str:
         if self.is_virtual:
+            check = f"check its arguments ({self.options or 'it has none'})"
+            # A device is named by its driver, and what tells it from others of the same: net_pcap0, net_null_b.
+            there = {f.name.removeprefix("librte_").partition(".so")[0] for f in self._eal.dpdk.folder.glob("dpdk/pmds-*/librte_*.so*")}
+            if any(self.name.startswith(d) for d in there):
+                return check
             driver = re.sub(r"\d*$", "", self.name).replace("_", "-")
-            return f"check its arguments ({self.options or 'it has none'}), and install its driver: apt install librte-{driver}23 (the number differs between releases)"
+            return f"{check}, and install its driver: apt install librte-{driver}23 (the number differs between releases)"
         return f"dpdk-devbind.py --status, then: modprobe vfio-pci && dpdk-devbind.py -b vfio-pci {self.name}"
 
     def _info(self) -> bytes:
