@@ -76,7 +76,7 @@ def command_line_page() -> str:
         rows = [f"| `{cell(record[0])}` | {cell(record[1])} |" for record in options if record]
         parts.append("\n".join(["| option | meaning |", "|---|---|", *rows]))
     parts.append(
-        "## Exit codes\n\n| code | meaning |\n|---|---|\n| 0 | all of the input was processed |\n| 1 | an error to mend: filter, application, source |\n"
+        "## Exit codes\n\n| code | meaning |\n|---|---|\n| 0 | all of the input was processed |\n| 1 | an error to mend: filter, application, source, output |\n"
         "| 2 | wrong usage |\n| 3 | the input was cut or damaged; what could be read was processed |\n| 4 | a callback raised |\n"
         "| 130 | stopped by Ctrl-C, with everything seen until then delivered |"
     )

@@ -69,7 +69,13 @@ def _told(error: OSError) -> str:
     return f"{error.filename}: {what}{fix}"
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+EXIT_CODES = (
+    "Exit codes: 0 all of the input was processed; 1 an error to mend (filter, application, source, output); 2 wrong usage; 3 the input was cut or "
+    "damaged, what could be read was processed; 4 a callback raised; 130 stopped by Ctrl-C."
+)
+
+
+@click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="retina-jit")
 def main() -> None:
     """Filter, track and parse network traffic; compiled when it starts."""

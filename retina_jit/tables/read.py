@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +14,7 @@ from retina_jit.config import RuntimeConfig
 from retina_jit.datatypes.base import DataType, data_types
 from retina_jit.delivery.vectors import ADDRESSES
 from retina_jit.errors import ConfigError, SourceError
+from retina_jit.sinks.gather import Choice
 from retina_jit.subscription import Subscription, subscriptions_of, take_collected
 from retina_jit.tables.background import Background
 from retina_jit.tables.choose import choose
@@ -55,9 +57,11 @@ class Capture:
         """
         if addresses not in ADDRESSES:
             raise ConfigError(f"addresses={addresses!r}: one of {', '.join(ADDRESSES)}")
-        types, choices = choose(what, addresses, filter)
-        made = Selection(self._source, self._config, filter, types, choices)
-        label = f"{filter} in {self._source.label}" if filter else self._source.label
+        return self._table(filter, *choose(what, addresses, filter))
+
+    def _table(self, text: str, types: tuple[type[DataType], ...], choices: tuple[Choice, ...]) -> Table:
+        made = Selection(self._source, self._config, text, types, choices)
+        label = f"{text} in {self._source.label}" if text else self._source.label
         return Table([c.field for c in choices], stream=made.stream, collect=made.collect, label=label)
 
     def run(self, *functions: Callable[..., Any] | Subscription) -> Background:
@@ -87,7 +91,8 @@ class Capture:
     @property
     def packets(self) -> Table:
         """Every packet: capture time, lengths, number, and its bytes."""
-        return self.select("", "zc_frame.ts", "zc_frame.number", "zc_frame.length", "zc_frame.caplen", "zc_frame.data")
+        types, choices = choose([f"zc_frame.{name}" for name in ("ts", "number", "length", "caplen", "data")], "str")
+        return self._table("", types, tuple(replace(c, name=c.path[-1].name) for c in choices))
 
     @property
     def connections(self) -> Table:

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -349,3 +350,8 @@ def test_a_cache_folder_that_cannot_be_made_is_told_with_the_fix(tmp_path):
     done = subprocess.run([*COMMAND, "log", "FiveTuple", "-r", TLS, "-q"], capture_output=True, text=True, env=env, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"retina-jit: {tmp_path}/cache/inside: Not a directory. Fix: set RETINA_JIT_CACHE to a folder of your own\n"
+
+
+def test_the_help_says_what_exit_codes_mean():
+    found = call("--help")
+    assert re.findall(r"\b(\d+) [a-z]", found.stdout.partition("Exit codes:")[2].replace("\n", " ")) == ["0", "1", "2", "3", "4", "130"]

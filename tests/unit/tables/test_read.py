@@ -247,7 +247,7 @@ def test_packets_have_their_bytes():
     at = 24
     for n, p in enumerate(packets, 1):
         caplen = int.from_bytes(CONTENT[at + 8 : at + 12], "little")
-        assert (p["zc_frame.number"], p["zc_frame.caplen"], p["zc_frame.data"]) == (n, caplen, CONTENT[at + 16 : at + 16 + caplen])
+        assert (p["number"], p["caplen"], p["data"]) == (n, caplen, CONTENT[at + 16 : at + 16 + caplen])
         at += 16 + caplen
     assert at == len(CONTENT)
 
