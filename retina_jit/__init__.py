@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from retina_jit.app import at_end
     from retina_jit.config import RuntimeConfig, load_config
     from retina_jit.datatypes import (
         BidirPktStream,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "retina_jit.app": ("at_end",),
     "retina_jit.config": ("RuntimeConfig", "load_config"),
     "retina_jit.datatypes.own": ("data_type",),
     "retina_jit.errors": ("RetinaJitError",),
@@ -137,6 +139,7 @@ __all__ = [
     "TlsHandshake",
     "Tunnel",
     "ZcFrame",
+    "at_end",
     "data_type",
     "explain",
     "from_bytes",

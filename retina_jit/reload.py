@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from retina_jit.app import load
 from retina_jit.errors import RetinaJitError
+from retina_jit.hints import described
 from retina_jit.runtime import Runtime
 
 PERIOD = 0.1
@@ -107,9 +107,5 @@ class Reloader:
 
 
 def _described(error: BaseException, app: str) -> str:
-    """Our errors speak for themselves; of the app's the lines from its own first one on."""
-    if isinstance(error, RetinaJitError):
-        return str(error)
-    frames = traceback.extract_tb(error.__traceback__)
-    first = next((n for n, f in enumerate(frames) if Path(f.filename).resolve() == Path(app).resolve()), len(frames))
-    return "".join(traceback.format_list(frames[first:]) + traceback.format_exception_only(error)).rstrip()
+    """Our errors speak for themselves."""
+    return str(error) if isinstance(error, RetinaJitError) else described(error, app)

@@ -22,6 +22,7 @@ from retina_jit.delivery.dispatch import Dispatcher
 from retina_jit.delivery.sinks import Sinks
 from retina_jit.errors import CallbackError, SourceError, SubscriptionError
 from retina_jit.exchange import Exchange, go_over
+from retina_jit.hints import hint
 from retina_jit.ingest.bpf import compile_for_all
 from retina_jit.ingest.readahead import Readers
 from retina_jit.ingest.sources import PORT, Source, open_sources
@@ -442,7 +443,8 @@ def user_traceback(error: CallbackError) -> str:
     package = str(Path(__file__).resolve().parent) + os.sep
     first = next((n for n, f in enumerate(frames) if not str(Path(f.filename).resolve()).startswith(package)), len(frames))
     shown = "".join(traceback.format_list(frames[first:])) + "".join(traceback.format_exception_only(cause))
-    return f"Traceback (most recent call last):\n{shown}"
+    told = hint(cause)
+    return f"Traceback (most recent call last):\n{shown}{told}{chr(10) if told else ''}"
 
 
 def run(

@@ -182,7 +182,9 @@ def _resolve(name: str, value: Any, where: str) -> type[DataType]:
             return _of_sessions(list_of, _resolve(name, spelled[1], where), where)
         if spelled := _OPTIONAL.fullmatch(value):
             return _of_sessions(optional, _resolve(name, spelled[1] or spelled[2], where), where)
-        near = difflib.get_close_matches(value, known, 1, 0.5)
+        # A protocol, or a field of one: its sessions.
+        of_protocol = {t.SERVICE: n for n, t in reversed(known.items()) if t.LEVEL == "session"}
+        near = [of_protocol[head]] if (head := value.partition(".")[0]) in of_protocol else difflib.get_close_matches(value, known, 1, 0.5)
         hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(sorted(known))}"
         raise SubscriptionError(f"{where}: no data type {value!r}{hint}")
     if origin is list and len(arguments) == 1:
@@ -253,6 +255,8 @@ def subscribe(
     SubscriptionError
         Data types that are unknown or do not go together.
     """
+    if callable(filter):
+        raise SubscriptionError(f"{getattr(filter, '__name__', filter)}: @subscribe needs parentheses: @subscribe(\"tls\"), or @subscribe() for all traffic")
     every = every_of({"every_packets": every_packets, "every_bytes": every_bytes, "every_seconds": every_seconds}, at_end)
 
     def decorate(callback: F) -> F:

@@ -18,7 +18,7 @@ from retina_jit.cli import report
 from retina_jit.cli.main import CUT, INTERRUPTED, OK
 from retina_jit.config import RuntimeConfig, load_config, to_toml
 from retina_jit.config_network import DisplayConfig, LogConfig, MonitorConfig, PageConfig, PrometheusConfig
-from retina_jit.errors import ConfigError
+from retina_jit.errors import ConfigError, RetinaJitError
 from retina_jit.ingest.interface import PREFIX
 from retina_jit.ingest.sources import PORT, expand
 from retina_jit.parsers.user import load_protocol
@@ -121,12 +121,23 @@ class Options:
             raise ConfigError(f"-j {self.jobs}: the cores of [[online.ports]] say how many workers there are")
 
 
+def _loaded(app: str, spec: str | None = None) -> tuple[list[Subscription], list[Callable[..., Any]]]:
+    """Load an app; what it raises is shown from its own first line on."""
+    from retina_jit.app import load
+    from retina_jit.hints import described
+
+    try:
+        return load(app, spec)
+    except RetinaJitError:
+        raise
+    except Exception as error:
+        raise RetinaJitError(f"{app} cannot be executed:\n{described(error, app)}") from error
+
+
 def run_app(app: str, spec: str | None, options: Options, *, reloads: bool = False) -> int:
     """`retina-jit run`."""
-    from retina_jit.app import load
-
     options.check()
-    subscriptions, at_end = load(app, spec)
+    subscriptions, at_end = _loaded(app, spec)
     with _prepared(subscriptions, options) as runtime:
         if reloads:
             from retina_jit.reload import Reloader
@@ -258,9 +269,7 @@ def explain(what: str, types: str, form: str, code: bool, options: Options) -> i
 
     options.load_protocols()
     if what.endswith(".py") and Path(what).exists():
-        from retina_jit.app import load
-
-        subscriptions, _ = load(what)
+        subscriptions, _ = _loaded(what)
     else:
         names = [t for t in types.split(",") if t] or ["FiveTuple"]
         subscriptions = [named(names, what, _nothing, "each")]

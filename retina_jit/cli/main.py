@@ -43,6 +43,10 @@ class Commands(click.Group):
             # The caret under a filter stands where it belongs only if nothing stands before the filter.
             click.echo(f"retina-jit:\n{text}" if "\n" in text else f"retina-jit: {text}", err=True)
             ctx.exit(ERROR)
+        except click.UsageError as error:
+            if "unexpected extra argument" not in error.message:
+                raise
+            raise click.UsageError(f"{error.message}. Captures are named with -r FILE", error.ctx) from None
         except BrokenPipeError:
             # The reader of our output has gone (head, less): not an error, and nothing is left to say to it.
             _drop_output()

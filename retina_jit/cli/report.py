@@ -53,7 +53,7 @@ class Progress:
             end = "\n" if done == total else ""
             click.echo(f"\r\x1b[Kretina-jit: compiling {done}/{total} (first run of this code) {unit.rpartition('.')[2]}{end}", err=True, nl=False)
         elif done == 0 and not self._quiet:
-            click.echo(f"retina-jit: compiling {total} kernels (first run of this code)", err=True)
+            click.echo(f"retina-jit: compiling {total} kernel{'s' if total > 1 else ''} (first run of this code)", err=True)
 
     def reading(self, worker: Any) -> None:
         """Show how far the source at hand is read."""

@@ -80,7 +80,9 @@ class Literals:
         if isinstance(value, Quoted) and field.enum:
             value = Word(value.text, value.span)
         if not isinstance(value, Word):
-            raise self.fail(f"{self._name(field)} takes {SAYS[field.kind]}", value.span)
+            plain = isinstance(value, Quoted) and (_NUMBER.fullmatch(value.text) or family(value.text) or _MAC.fullmatch(value.text))
+            hint = f": write {value.text}, without quotes" if isinstance(value, Quoted) and plain else ""
+            raise self.fail(f"{self._name(field)} takes {SAYS[field.kind]}{hint}", value.span)
         if field.kind == "ipv4" or field.kind == "ipv6":
             return self._network(field, value)
         if field.kind == "mac":

@@ -234,7 +234,8 @@ class _Resolver:
         for item in self.literals.members(self.names.protocols["ipv4"].fields["src_addr"], tree.value):
             kind = family(item.text) if isinstance(item, Word) else ""
             if not kind:
-                raise self.fail(f"{self.literals.source(tree.value, item)}this is no IP address", item.span)
+                hint = f": write {item.text}, without quotes" if isinstance(item, Quoted) and family(item.text) else ""
+                raise self.fail(f"{self.literals.source(tree.value, item)}this is no IP address{hint}", item.span)
             sort[kind].append(item)
         found = []
         for kind, items in sort.items():

@@ -143,7 +143,7 @@ def test_compiled_callback_that_does_not_compile_is_named():
 
     with pytest.raises(SubscriptionError, match=r"'bad'.*does not compile"):
         runtime([Subscription("", (ZcFrame,), bad, "jit", name="bad")], [TLS])
-    with pytest.raises(SubscriptionError, match=r"'misspelt'.*'lenght'; there are: caplen, data, length, number, ts"):
+    with pytest.raises(SubscriptionError, match=r"'misspelt'.*'lenght'; there are: caplen, data, length, link, number, ts"):
         runtime([Subscription("", (ZcFrame,), misspelt, "jit", name="misspelt")], [TLS])
 
 
