@@ -133,7 +133,7 @@ def test_app_without_subscription(tmp_path):
 
 def test_app_that_does_not_load_shows_its_own_error(tmp_path):
     found = call("run", app(tmp_path, "undefined_name\n"), "-r", TLS)
-    assert found.exit_code == 1 and "line 1, in <module>\n    undefined_name\n" in found.stderr
+    assert found.exit_code == 1 and "line 3, in <module>\n    undefined_name\n" in found.stderr
     assert found.stderr.endswith("NameError: name 'undefined_name' is not defined\n") and "cli/" not in found.stderr
 
 
