@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 ID = (("ts", "time"), ("uid", "string"), ("id.orig_h", "addr"), ("id.orig_p", "port"), ("id.resp_h", "addr"), ("id.resp_p", "port"))
@@ -86,22 +87,32 @@ def seconds(ns: int) -> str:
     return f"{sign}{whole}.{rest // 1000:06d}"
 
 
-def _cell(value: Any, kind: str) -> str:
-    if value is None:
-        return UNSET
-    if isinstance(value, list | tuple):
-        within = kind[kind.index("[") + 1 : -1]
-        return ",".join(seconds(v) if within == "interval" else _text(v, inner=True) for v in value) if value else EMPTY
-    if isinstance(value, bool):
-        return "T" if value else "F"
-    if kind in ("time", "interval"):
-        return seconds(value)
-    return str(value) if isinstance(value, int) else _text(value)
+def _truth(value: bool) -> str:
+    return "T" if value else "F"
+
+
+def _list(of: Callable[[Any], str], value: Sequence[Any]) -> str:
+    return ",".join(map(of, value)) if value else EMPTY
+
+
+_PLAIN: dict[str, Callable[[Any], str]] = {"time": seconds, "interval": seconds, "bool": _truth, "count": str, "port": str, "addr": str}
+
+
+def _form(kind: str) -> Callable[[Any], str]:
+    """What writes a value of a type."""
+    outer, bracket, inner = kind.partition("[")
+    if bracket:
+        return partial(_list, _PLAIN.get(inner[:-1], partial(_text, inner=True)))
+    return _PLAIN.get(outer, _text)
+
+
+_FORMS = {log: [_form(kind) for _, kind in columns] for log, columns in LOGS.items()}
 
 
 def tsv_line(log: str, values: Sequence[Any]) -> bytes:
     """Return a line; times and intervals are given in nanoseconds, None is unset."""
-    return ("\t".join(_cell(v, kind) for v, (_, kind) in zip(values, LOGS[log], strict=True)) + "\n").encode("utf-8", "replace")
+    cells = [UNSET if v is None else form(v) for v, form in zip(values, _FORMS[log], strict=True)]
+    return ("\t".join(cells) + "\n").encode("utf-8", "replace")
 
 
 def json_line(log: str, values: Sequence[Any]) -> bytes:

@@ -52,7 +52,7 @@ class Events:
 
 
 def put(out: BinaryIO, data: bytes) -> None:
-    """Write whole records, so that a process that is killed leaves no part of one."""
+    """Write whole records: of a process that is killed only the last write may be cut."""
     if data:
         out.write(data)
         out.flush()

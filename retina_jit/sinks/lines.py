@@ -91,7 +91,7 @@ class Lines:
         """Write what is gathered."""
         if self._used:
             self._out.write(self._view[: self._used])
-            self._out.flush()  # whole lines: a process that is killed leaves no part of one
+            self._out.flush()  # whole lines: of a process that is killed only the last write may be cut
             self._used = 0
 
     def close(self) -> None:

@@ -35,14 +35,14 @@ _AA, _TC, _RD, _RA = 0x0400, 0x0200, 0x0100, 0x0080
 
 
 def _conn(conn: Any, ip: Any) -> list[Any]:
-    both, sides = conn.orig.nb_pkts + conn.resp.nb_pkts, (conn.orig, conn.resp)
+    t, orig, resp, service = conn.five_tuple, conn.orig, conn.resp, conn.service
+    sent, got, packets, answers = orig.nb_payload_bytes, resp.nb_payload_bytes, orig.nb_pkts, resp.nb_pkts
     # Zeek knows neither a duration nor sizes of a single packet without payload.
-    alone = both == 1 and not any(s.nb_payload_bytes for s in sides)
-    t = conn.five_tuple
+    alone = packets + answers == 1 and not (sent or got)
     return [
-        t.proto, SERVICES.get(conn.service, conn.service) or None, None if alone else conn.last_seen_ts - conn.first_seen_ts,
-        *((None, None) if alone else [s.nb_payload_bytes for s in sides]), conn.conn_state, None, None, sum(s.missed_bytes for s in sides),
-        conn.zeek_history or None, conn.orig.nb_pkts, ip.orig, conn.resp.nb_pkts, ip.resp, None, t.protocol,
+        t.proto, SERVICES.get(service, service) or None, None if alone else conn.last_seen_ts - conn.first_seen_ts,
+        *((None, None) if alone else (sent, got)), conn.conn_state, None, None, orig.missed_bytes + resp.missed_bytes,
+        conn.zeek_history or None, packets, ip.orig, answers, ip.resp, None, t.protocol,
     ]  # fmt: skip
 
 
