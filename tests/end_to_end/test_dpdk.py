@@ -142,6 +142,13 @@ def test_the_card_s_clock_is_followed() -> None:
     assert max(map(abs, got["errors"][-10:])) < 5e6
 
 
+def test_a_link_that_goes_down_is_told_and_counted() -> None:
+    got = child(what="unplug")
+    assert got["said"][0] == "net_ring0: the link is down; waiting until it is up"
+    assert got["said"][1].startswith("net_ring0: the link is up again") and len(got["said"]) == 2
+    assert (got["counted"], got["left"], got["problems"]) == ([1], 0, [])
+
+
 def test_a_wrong_row_is_refused_with_what_differs() -> None:
     said = child(what="refuse")
     own = said.pop("own")

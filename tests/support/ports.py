@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import struct
 import sys
 import threading
@@ -18,7 +19,7 @@ import msgspec
 
 from retina_jit.config_network import MempoolConfig
 from retina_jit.errors import SourceError
-from retina_jit.ingest.dpdk import selfcheck
+from retina_jit.ingest.dpdk import links, selfcheck
 from retina_jit.ingest.dpdk.abi import KNOWN
 from retina_jit.ingest.dpdk.eal import arguments, start
 from retina_jit.ingest.dpdk.layout import MBUF
@@ -179,6 +180,28 @@ def drift() -> dict[str, Any]:
     return {"errors": errors, "left": got["left"], "entry": bool(jit)}
 
 
+def unplug() -> dict[str, Any]:
+    """A port whose link goes down and comes up: what is said of it, and counted."""
+    said: list[str] = []
+    log = logging.Handler()
+    log.emit = lambda record: said.append(record.getMessage()) if "link" in record.getMessage() else None  # type: ignore[method-assign]
+    logging.getLogger("retina_jit.dpdk").addHandler(log)
+    links.LOOK = 0.02
+    counted = []
+
+    def pull(made: Any) -> None:
+        deadline = time.monotonic() + PATIENCE
+        for switch, word in (("up", ""), ("down", "is down"), ("up", "is up again")):
+            time.sleep(0.1)  # some looks; more or fewer change nothing
+            assert ctypes.CDLL(None)[f"rte_eth_dev_set_link_{switch}"](made._receiver.ports[0].number) == 0
+            while word and not any(word in s for s in said) and time.monotonic() < deadline:
+                time.sleep(0.01)
+        counted.append(made.reading().ports["net_ring0"]["link_down"])
+
+    got = run(["dpdk:net_ring0"], 0, prepare=pull, seconds=0.01)
+    return {"said": said, "counted": counted, "left": got["left"], "problems": got["problems"]}
+
+
 class Copied(ctypes.Structure):
     """struct rte_flow_conv_rule."""
 
@@ -222,7 +245,7 @@ def flows(rules: list[list[list[Any]]]) -> dict[str, Any]:
     return {"copies": copies, "installed": installed, "log": list(eal.log.lines)}
 
 
-JOBS = {"flows": flows, "replay": replay, "inject": inject, "run": run, "refuse": refuse, "drift": drift}
+JOBS = {"flows": flows, "replay": replay, "inject": inject, "run": run, "refuse": refuse, "drift": drift, "unplug": unplug}
 
 if __name__ == "__main__":
     job = json.loads(sys.argv[1])

@@ -19,6 +19,7 @@ from retina_jit.ingest.dpdk import eal as environment
 from retina_jit.ingest.dpdk import flow, mempool
 from retina_jit.ingest.dpdk.layout import MOST_BYTES, QUEUE, RECEIVE
 from retina_jit.ingest.dpdk.library import library
+from retina_jit.ingest.dpdk.links import Links
 from retina_jit.ingest.dpdk.port import PCI, Port
 from retina_jit.ingest.dpdk.selfcheck import prove
 from retina_jit.ingest.layout import SOURCE
@@ -119,6 +120,7 @@ class Receiver:
         self.pools: dict[int, mempool.Pool] = {}
         self._lock, self._started = threading.Lock(), False
         self._fault: BaseException | None = None
+        self.links: Links | None = None
         library()
         virtual = [d for d in devices if not PCI.fullmatch(d.partition(",")[0])]
         need = mempool.size(settings.capacity, settings.mtu)
@@ -177,6 +179,8 @@ class Receiver:
                 port.share_out(self._table(index))
             if self.rules and not any(s.device == index for s in self.sinks):
                 self.hardware_rules += flow.install(port, self.rules, range(port.queues))
+        self.links = Links(self.ports, self._lock)
+        self.links.start()
         for n in range(self.workers, len(self.lanes)):
             thread = threading.Thread(target=self._drain, args=(n,), daemon=True, name=f"retina-jit sink {n - self.workers}")
             thread.start()
@@ -218,7 +222,8 @@ class Receiver:
             found = {}
             for port in self.ports:
                 used = self.pools[port.socket].in_use
-                found[port.name] = {**port.details, "mempool_avail_cnt": self.settings.capacity - used, "mempool_inuse_cnt": used}
+                pool = {"mempool_avail_cnt": self.settings.capacity - used, "mempool_inuse_cnt": used}
+                found[port.name] = {**port.details, **pool, "link_down": self.links.outages[port.name] if self.links else 0}
             return found
 
     @property
@@ -229,6 +234,8 @@ class Receiver:
     def close(self) -> None:
         """Stop and detach the ports, give the pools back. Workers must have ended."""
         self._control[0] = 1
+        if self.links is not None:
+            self.links.end()
         for thread in self._draining:
             thread.join()
         self._draining.clear()

@@ -9,6 +9,7 @@ import pytest
 
 from retina_jit.errors import SourceError
 from retina_jit.ingest.dpdk import eal
+from retina_jit.ingest.dpdk.links import COMING_UP, Links
 from retina_jit.ingest.dpdk.port import Port
 from retina_jit.ingest.dpdk.source import Receiver, Settings
 
@@ -27,6 +28,7 @@ class FailingPort:
 def receiver(ports):
     made = Receiver.__new__(Receiver)  # not one that asks DPDK
     made._lock, made._started, made._fault = threading.Lock(), False, None
+    made.links = None
     made.ports, made.settings, made.rules, made.sinks, made.workers, made.lanes = ports, Settings(), [], (), 2, ()
     return made
 
@@ -42,9 +44,10 @@ def test_ports_that_do_not_start_are_an_error_of_every_worker():
 
 def test_ports_are_started_once():
     starts = []
-    made = receiver([SimpleNamespace(queues=1, start=lambda **_: starts.append(1))])
+    made = receiver([SimpleNamespace(queues=1, start=lambda **_: starts.append(1), name="net0", link=(True, 10))])
     made.start()
     made.start()
+    made.links.end()
     assert starts == [1]
 
 
@@ -68,3 +71,38 @@ def test_a_word_with_a_space_in_it_stays_one(monkeypatch):
     monkeypatch.setattr(eal, "free_huge_pages", lambda: 0)
     further = ["-d", "/opt/my drivers/x.so", "--file-prefix=a b"]
     assert eal.arguments([], 1 << 20, further=further)[-3:] == further
+
+
+class Cable:
+    """A port whose link is what `states` say, look by look; None: it cannot be asked."""
+
+    name = "net0"
+
+    def __init__(self, states):
+        self._states = iter(states)
+
+    @property
+    def link(self):
+        up = next(self._states)
+        if up is None:
+            raise SourceError("net0: asking for its link failed")
+        return up, 25000
+
+
+@pytest.mark.parametrize(
+    ("states", "outages", "told"),
+    [
+        ([True] * 3, 0, []),
+        # A card takes its time after the start.
+        ([False] * (COMING_UP - 1) + [True] * 2, 0, []),
+        ([False] * (COMING_UP + 3), 1, ["down"]),
+        ([False] * COMING_UP + [True, False, False], 2, ["down", "up", "down"]),
+        ([True, False, False, None, True, True, None], 2, ["down", "up", "down"]),
+    ],
+)
+def test_a_link_that_goes_down_is_told_once(states, outages, told, caplog):
+    links = Links([Cable(states)], threading.Lock())
+    for _ in states:
+        links.look()
+    assert links.outages == {"net0": outages}
+    assert [m.partition("the link is ")[2].split()[0].strip(";") for m in caplog.messages] == told
