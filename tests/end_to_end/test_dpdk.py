@@ -80,6 +80,16 @@ def test_a_replayed_capture_gives_what_the_file_gives(names: list[str]) -> None:
         assert sorted(got["raw"]) == raw
 
 
+def test_a_capture_through_a_ring_gives_what_the_file_gives() -> None:
+    path = SAMPLES / "mixed.pcap"
+    seen, raw, frames = from_files([path])
+    got = child(what="inject", path=str(path))
+    check(got, frames)
+    assert got["counters"]["dropped"] == 0
+    assert Counter(got["seen"]) == seen
+    assert sorted(got["raw"]) == raw
+
+
 def test_frames_of_several_buffers_are_whole(tmp_path: Path) -> None:
     # Longer than a buffer of the default MTU.
     rng = random.Random(7)

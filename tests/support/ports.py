@@ -13,9 +13,11 @@ import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import msgspec
+from oracle.captures import read_capture
 
 from retina_jit.config_network import MempoolConfig
 from retina_jit.errors import SourceError
@@ -26,6 +28,7 @@ from retina_jit.ingest.dpdk.layout import MBUF
 from retina_jit.ingest.dpdk.library import Library, folder
 from retina_jit.ingest.dpdk.mempool import Pool
 from retina_jit.ingest.dpdk.port import Port
+from retina_jit.ingest.dpdk.receive import POLLS
 from support.running import config, runtime, to
 
 TYPES = ("TlsHandshake,FiveTuple", "DnsTransaction,FiveTuple", "FiveTuple,ConnRecord")
@@ -79,8 +82,10 @@ def replay(paths: list[str], frames: int, capacity: int = 4096) -> dict[str, Any
     return {"first": first, "second": run([device], frames, len(paths), capacity)}
 
 
-def inject(frames: list[dict[str, Any]]) -> dict[str, Any]:
-    """Through net_ring, as a card would give them: tags taken out, times and hashes beside the bytes, several segments."""
+def inject(frames: list[dict[str, Any]] = [], path: str = "") -> dict[str, Any]:  # noqa: B006 - only read
+    """Through net_ring, as a card would give them: tags taken out, times and hashes beside the bytes, several segments. Or a capture's."""
+    if path:
+        frames = [{"pieces": [f.data.hex()], "ts": f.ts} for f in read_capture(Path(path).read_bytes()).frames]
     eal = start(arguments([], 64 << 20))
     call, abi = eal.dpdk.call, eal.dpdk.abi
     pool = Pool(eal, 1023, 32, 1500, 0, packed=True)
@@ -99,7 +104,15 @@ def inject(frames: list[dict[str, Any]]) -> dict[str, Any]:
     def send(made: Any) -> None:
         source = made.workers[0].source
         # The device does not stamp: what is in the buffers is taken as nanoseconds.
-        source.queues[0]["stamped"], source.queues[0]["whole_ns"] = 1, 1
+        q = source.queues[0]
+        q["stamped"], q["whole_ns"] = 1, 1
+        if path:
+            # These times are long ago: while nothing comes, time must not go on to now. What the loop has set before it saw this is taken back.
+            q["clock"] = 0
+            polls, deadline = int(q["polls"]), time.monotonic() + PATIENCE
+            while int(q["polls"]) - polls <= 2 * POLLS and time.monotonic() < deadline:
+                time.sleep(0.001)
+            source._words["clock"] = 0
         at = eal.dpdk.data(abi.fast["symbol"]) + made._receiver.ports[0].number * abi.fast["stride"]
         function = ctypes.c_uint64.from_address(at + abi.fast["send"]).value
         queue = ctypes.c_uint64.from_address(ctypes.c_uint64.from_address(at + abi.fast["send_queues"]).value).value
