@@ -130,7 +130,9 @@ def write(
     with contextlib.ExitStack() as ending:
         engine: Engine = partial(on_dask, scheduler=scheduler)
         if not scheduler:
-            pool = Pool(min(processes, len(files)) if per_file else processes, question, alone=alone)
+            # Libraries that other formats are written with, and modules of users, may have threads that nobody here knows of.
+            ours = alone and format in HEADERS and not chosen.protocols
+            pool = Pool(min(processes, len(files)) if per_file else processes, question, alone=ours)
             ending.callback(pool.end)
             engine = partial(in_processes, pool=pool)
         return _write(question, files, Path(output), processes, engine, progress, per_file=per_file)
