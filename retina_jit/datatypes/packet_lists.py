@@ -236,6 +236,23 @@ class Packet(View):
     def __len__(self) -> int:
         return int(self.caplen)
 
+    def to_scapy(self, link: int = 1) -> Any:
+        """Return the frame as a packet of scapy, with its capture time.
+
+        Parameters
+        ----------
+        link : int
+            LINKTYPE_ number of the capture: 1 is Ethernet.
+
+        Raises
+        ------
+        MissingExtraError
+            scapy is not installed.
+        """
+        from retina_jit.datatypes.scapy_packet import dissect
+
+        return dissect(bytes(self.data or b""), self.ts, self.length, link)
+
 
 class PacketList(DataType):
     """Base of the lists."""

@@ -35,6 +35,17 @@ def test_a_frame_s_bytes_times_and_addresses_are_scapy_s() -> None:
     assert [p.summary() for p in packets] == [p.summary() for p in theirs]
 
 
+def test_packets_of_a_connection_are_scapy_s() -> None:
+    scapy = pytest.importorskip("scapy.all")
+    subscription, seen = collect("BidirPktStream", "tls")
+    run_content([subscription], MIXED.read_bytes())
+    made = [p.to_scapy() for connection in seen for p in connection]
+    theirs = {bytes(p): p for p in scapy.rdpcap(str(MIXED))}
+    assert len(made) > 20
+    assert all(bytes(p) in theirs for p in made)
+    assert {p[scapy.TCP].dport for p in made} >= {443}
+
+
 def test_raw_ip_and_links_that_scapy_does_not_know() -> None:
     scapy = pytest.importorskip("scapy.all")
     inner = next(f.data[14:] for f in captured() if f.data[12:14] == b"\x08\x00")
