@@ -119,17 +119,6 @@ def test_other_formats(pieces: str, tmp_path: Path, form: str) -> None:
     assert sorted(map(repr, one.to_pylist())) == sorted(map(repr, three.to_pylist()))
 
 
-def test_parquet_from_the_command_line(pieces: str, tmp_path: Path) -> None:
-    """Its library has threads, which a copy of the process would lack: it would wait for them for ever."""
-    pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    out = tmp_path / "out.parquet"
-    command = [sys.executable, "-m", "retina_jit", "log", "DnsTransaction", "-T", "parquet", "-r", pieces, "-o", str(out), "--per-file", "-j", "2", "-q"]
-    subprocess.run(command, check=True, timeout=200)
-    assert parquet.read_table(out).num_rows > 3
-
-
 def test_a_capture_that_cannot_be_read_is_told_and_the_rest_is_done(pieces: str, whole: list[bytes], tmp_path: Path) -> None:
     (Path(pieces).parent / "bad.pcap").write_bytes(b"this is no capture at all")
     for more in ([], ["--per-file"]):

@@ -323,3 +323,18 @@ def test_processes_are_copies_only_of_one_that_is_alone() -> None:
         stop.set()
         beside.join()
     assert methods(alone=False) == {"SpawnProcess"}
+
+
+@pytest.mark.parametrize(("form", "alone", "copied"), [("jsonl", True, True), ("jsonl", False, False), ("csv", True, True), ("parquet", True, False)])
+def test_copies_are_made_only_where_this_package_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, alone: bool, copied: bool) -> None:
+    """Other libraries may have threads."""
+    asked_for: list[bool] = []
+
+    def pool(processes: int, question: Question, *, alone: bool) -> Any:
+        asked_for.append(alone)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writing, "Pool", pool)
+    with pytest.raises(KeyboardInterrupt):
+        writing.write(["ConnRecord"], [str(SAMPLES / "tls.pcap")], tmp_path / "out", format=form, alone=alone)
+    assert asked_for == [copied]
