@@ -448,7 +448,7 @@ def user_traceback(error: CallbackError) -> str:
 
 
 def run(
-    subscriptions: Sequence[Subscription | Callable[..., Any]],
+    subscriptions: Subscription | Callable[..., Any] | Sequence[Subscription | Callable[..., Any]],
     *sources: str | os.PathLike[str],
     config: RuntimeConfig | None = None,
 ) -> Result:
@@ -456,8 +456,8 @@ def run(
 
     Parameters
     ----------
-    subscriptions : sequence
-        Functions that are decorated with `subscribe`, or Subscriptions.
+    subscriptions : function, Subscription, or a sequence of them
+        Functions are those decorated with `subscribe`.
     *sources : paths, patterns or "-"
     config : RuntimeConfig, optional
 
@@ -466,7 +466,8 @@ def run(
     RetinaJitError
         See `Runtime`.
     """
-    return Runtime([one for given in subscriptions for one in subscriptions_of(given)], sources, config).run()
+    several = subscriptions if isinstance(subscriptions, Sequence) else [subscriptions]
+    return Runtime([one for given in several for one in subscriptions_of(given)], sources, config).run()
 
 
 __all__ = ["Result", "Runtime", "run", "user_traceback"]

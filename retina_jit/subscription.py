@@ -184,7 +184,7 @@ def _resolve(name: str, value: Any, where: str) -> type[DataType]:
             return _of_sessions(optional, _resolve(name, spelled[1] or spelled[2], where), where)
         # A protocol, or a field of one: its sessions.
         of_protocol = {t.SERVICE: n for n, t in reversed(known.items()) if t.LEVEL == "session"}
-        near = [of_protocol[head]] if (head := value.partition(".")[0]) in of_protocol else difflib.get_close_matches(value, known, 1, 0.5)
+        near = [of_protocol[head]] if (head := value.partition(".")[0].lower()) in of_protocol else difflib.get_close_matches(value, known, 1, 0.5)
         hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(sorted(known))}"
         raise SubscriptionError(f"{where}: no data type {value!r}{hint}")
     if origin is list and len(arguments) == 1:

@@ -13,7 +13,7 @@ import msgspec
 from retina_jit.config import RuntimeConfig
 from retina_jit.datatypes.base import DataType, data_types
 from retina_jit.delivery.vectors import ADDRESSES
-from retina_jit.errors import ConfigError, SourceError
+from retina_jit.errors import ConfigError, SourceError, SubscriptionError
 from retina_jit.sinks.gather import Choice
 from retina_jit.subscription import Subscription, subscriptions_of, take_collected
 from retina_jit.tables.background import Background
@@ -55,6 +55,9 @@ class Capture:
         FilterError, SubscriptionError
             A filter or columns that cannot work.
         """
+        if callable(filter):
+            name = getattr(filter, "__name__", filter)
+            raise SubscriptionError(f"select({name}): the filter comes first: select(\"\", {name}) for all traffic")
         if addresses not in ADDRESSES:
             raise ConfigError(f"addresses={addresses!r}: one of {', '.join(ADDRESSES)}")
         return self._table(filter, *choose(what, addresses, filter))

@@ -10,7 +10,7 @@ from support.running import SAMPLES
 
 import retina_jit as rj
 from retina_jit.cli.main import main
-from retina_jit.errors import CallbackError
+from retina_jit.errors import CallbackError, SubscriptionError
 from retina_jit.runtime import user_traceback
 
 CAPTURE = str(SAMPLES / "mixed.pcap")
@@ -43,12 +43,30 @@ def test_what_an_app_raises_is_shown_from_its_own_line_on(command, line, told, t
     [
         (["run", "app.py", CAPTURE], "Captures are named with -r FILE"),
         (["log", "tls", "-r", CAPTURE], "did you mean TlsHandshake?"),
+        (["log", "TLS", "-r", CAPTURE], "did you mean TlsHandshake?"),
         (["log", "dns.query_domain", "-r", CAPTURE], "did you mean DnsTransaction?"),
     ],
 )
 def test_what_the_command_line_was_meant_to_be(arguments, told):
     ran = CliRunner().invoke(main, arguments)
     assert ran.exit_code in (1, 2) and told in ran.stderr
+
+
+def test_one_function_runs_alone():
+    seen: list[rj.TlsHandshake] = []
+
+    @rj.subscribe("tls")
+    def one(tls: rj.TlsHandshake) -> None:
+        seen.append(tls)
+
+    assert rj.run(one, CAPTURE).counters["events"] == len(seen) == 3
+    with pytest.raises(SubscriptionError, match="print is not subscribed"):
+        rj.run(print, CAPTURE)
+
+
+def test_a_table_needs_its_filter_first():
+    with pytest.raises(SubscriptionError, match=r'select\(TlsHandshake\): the filter comes first: select\("", TlsHandshake\)'):
+        rj.read(CAPTURE).select(rj.TlsHandshake)  # type: ignore[arg-type]
 
 
 def test_an_accessor_that_is_not_there():
