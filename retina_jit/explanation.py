@@ -40,7 +40,7 @@ ONE = {"packet": "frames", "connection": "connections", "protocol": "connections
 NOW = {"packet": "deliver the packet to", "connection": "match: at its end deliver to", "session": "deliver each session to", "static": "deliver at once to", "streaming": "match: stream to"}
 
 
-@dataclass
+@dataclass(repr=False)
 class Explanation:
     """What becomes of subscriptions.
 
@@ -140,6 +140,9 @@ class Explanation:
             for name, stage in self.plan.stages.items():
                 lines += ["", f"== code of the {name} stage", "", stage.source.rstrip()]
         return "\n".join(lines) + "\n"
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         """Return it as text."""

@@ -51,6 +51,7 @@ def test_a_filter_alone():
     assert made.to_dict()["nic"]["rules"] == ["udp.dst_port = 53", "udp.src_port = 53"]
     assert "deliver at once to FiveTuple(FiveTuple)" in made.text()
     assert "def packet_stage" in made.text(sources=True)
+    assert repr(made) == str(made) == made.text()
 
 
 def test_tunnels_are_nothing_for_a_card():
