@@ -14,7 +14,7 @@ from retina_jit.pipeline.access import PACKET_AT, PACKET_SIZE, WORKER_AT, add, c
 from retina_jit.pipeline.groups import GROUP_AT, group_address
 from retina_jit.pipeline.layout import WORKER
 from retina_jit.state import parts
-from retina_jit.state.layout import ETHERNET, INNER, IPV6, QINQ, VLAN
+from retina_jit.state.layout import ETHERNET, INNER, IPV6, QINQ, REASSEMBLED, VLAN
 from retina_jit.state.parts import (
     ARRIVALS,
     COUNTS,
@@ -82,6 +82,9 @@ def note_first(w, index, row_address):
 @kernel
 def _around(address):
     """The row of the packet around: the next one before that holds its bytes (several samples may stand behind one datagram)."""
+    # A datagram put together has bytes of its own; the row before it is the fragment that made it whole.
+    while PACKET_AT(address).layers & REASSEMBLED:
+        address -= PACKET_SIZE
     frame = PACKET_AT(address).frame + 0
     while True:
         address -= PACKET_SIZE

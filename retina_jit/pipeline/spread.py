@@ -193,6 +193,9 @@ def _chain(w, outer, filled, depth, end):
 def _sampled(w, outer, filled, end):
     """Put the packets that the sFlow datagram at `outer` samples behind it, with what they carry. Returns how many rows are filled."""
     worker = WORKER_AT(w)
+    if worker.defrag and PACKET_AT(outer).layers & FRAGMENT:
+        # Its samples are looked into when the datagram is whole.
+        return filled
     at = samples(outer, worker.decap)
     while at != NO_SAMPLE:
         if filled == end:

@@ -185,6 +185,34 @@ def test_samples_of_one_datagram(tmp_path: Path) -> None:
     assert set(seen) == {(OUTER_A, 50000)}
 
 
+@pytest.mark.parametrize("name", ["vxlan", "ipip", "vxlan in gre", "sflow"])
+def test_a_datagram_put_together_within_a_tunnel_knows_it(name: str, tmp_path: Path) -> None:
+    """Its bytes are not among those of the packet around."""
+    exchange = UdpExchange(INNER_CLIENT, INNER_SERVER, start_ns=1_700_000_000_000_000_000)
+    exchange.to_server(b"x" * 64)
+    whole = exchange.frames[0]
+    pieces = [Frame(whole.ts_ns + n, whole.data[:14] + x) for n, x in enumerate(p.fragment(ip_of(whole), 40, ident=77))]
+    write_pcap(tmp_path / "x.pcap", [ENCAPSULATIONS[name](f) for f in pieces])
+    seen: dict[tuple[str, int], rj.Tunnel] = {}
+
+    def note(tunnel: rj.Tunnel, ends: rj.FiveTuple) -> None:
+        seen[ends.orig] = tunnel
+
+    rj.run([Subscription("", (rj.Tunnel, rj.FiveTuple), note)], tmp_path / "x.pcap", config=RuntimeConfig(decap=("all",)))
+    found = seen[INNER_CLIENT]
+    assert (found.kind, found.ident) == IDENTIFIERS[name]
+    assert (found.outer_src_addr, found.outer_dst_addr) == (OUTER_A, OUTER_B)
+
+
+def test_samples_of_a_fragmented_datagram_count_once(tmp_path: Path) -> None:
+    frame = inner_frames()[0]
+    whole = over_udp(6343, sflow(*[flow_sample(raw_header(frame.data))] * 4), frame.ts_ns)
+    pieces = [Frame(whole.ts_ns + n, whole.data[:14] + x) for n, x in enumerate(p.fragment(ip_of(whole), 400, ident=77))]
+    write_pcap(tmp_path / "x.pcap", pieces)
+    found = [c for c in connections(tmp_path / "x.pcap", "sflow") if c.five_tuple.orig == INNER_CLIENT]
+    assert [c.total_pkts for c in found] == [4]
+
+
 @pytest.mark.parametrize("vni_in_key", [False, True])
 @pytest.mark.parametrize("inside", ["", "vxlan", "ipip"])
 def test_samples_do_not_count_for_what_is_seen_itself(inside: str, vni_in_key: bool, tmp_path: Path) -> None:
