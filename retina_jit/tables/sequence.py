@@ -60,7 +60,8 @@ def segments(packets: Sequence[Mapping[str, Any]], link: int) -> list[Segment]:
     region = memory.Region(max(1, rows.nbytes))
     kept = [np.frombuffer(p["data"] or b"\0", np.uint8) for p in packets]  # decoded where they lie
     for row, p, data in zip(rows, packets, kept, strict=True):
-        row["frame"], row["caplen"], row["length"], row["link"] = data.ctypes.data, p["caplen"], p["length"], link
+        # An event that was too long is without the bytes of its last packets.
+        row["frame"], row["caplen"], row["length"], row["link"] = data.ctypes.data, len(p["data"] or b""), p["length"], link
     region.array(PACKET, len(packets))[:] = rows
     jit.function(DECODE)(region.address, len(packets))
     found: list[Segment] = []

@@ -77,6 +77,14 @@ def test_datagrams_are_counted_through() -> None:
     assert all(s.ack is None and not s.again for s in made)
 
 
+def test_no_byte_is_read_that_a_packet_has_not() -> None:
+    """Of a list that is too long for an event some packets have lengths, and no bytes."""
+    one = listed(talk().frames)[0]["packets"][3]
+    assert len(segments([one], 1)) == 1
+    assert segments([{**one, "data": memoryview(one["data"])[:20]}], 1) == []
+    assert segments([{**one, "data": b""}], 1) == []
+
+
 def test_runs_of_bytes_are_joined_as_a_set_of_them_is() -> None:
     chance = random.Random(1)
     for _ in range(200):
