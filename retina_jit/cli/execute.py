@@ -151,8 +151,20 @@ def run_app(app: str, spec: str | None, options: Options, *, reloads: bool = Fal
         if s.deliver == "jit" and s.state is not None:
             click.echo(f"{s.name}: {_shown(s.result)}")
     for function in at_end:
-        function(result)
+        _at_end(app, function, result)
     return _finish(result, options)
+
+
+def _at_end(app: str, function: Callable[..., Any], result: Result) -> None:
+    """Call a function of the app's; what the system refuses it is shown from its own first line on."""
+    from retina_jit.hints import described
+
+    try:
+        function(result)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise RetinaJitError(f"{app} failed at the end:\n{described(error, app)}") from error
 
 
 def _shown(value: Any) -> Any:

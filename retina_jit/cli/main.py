@@ -59,9 +59,12 @@ class Commands(click.Group):
 
 
 def _drop_output() -> None:
-    """Let what Python still holds for standard output go nowhere: it could not be written, and would fail again at the exit."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Write what Python still holds for standard output; if that cannot be, let it go nowhere: it would fail again at the exit."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _told(error: OSError) -> str:

@@ -345,6 +345,18 @@ def test_a_full_disk_is_told_in_one_line(words, to):
     assert done.stderr == "retina-jit: No space left on device: the output is not whole\n"
 
 
+def test_what_an_app_has_printed_is_there_whatever_it_is_refused_at_the_end(tmp_path):
+    body = "import retina_jit as rj\n@rj.subscribe('')\ndef one(_: rj.FiveTuple): print('row')\n@rj.at_end\ndef over(_): open('/no/such/folder')\n"
+    path = tmp_path / "app.py"
+    path.write_text(body)
+    env = {name: value for name, value in ENV.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run([*COMMAND, "run", str(path), "-r", TLS, "-q"], capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 1
+    assert set(done.stdout.splitlines()) == {"row"}
+    assert "line 5, in over" in done.stderr
+    assert "/no/such/folder" in done.stderr
+
+
 def test_a_cache_folder_that_cannot_be_made_is_told_with_the_fix(tmp_path):
     (tmp_path / "cache").write_text("no folder")
     env = {**ENV, "RETINA_JIT_CACHE": str(tmp_path / "cache" / "inside")}
