@@ -76,7 +76,8 @@ def sample(outer, made_address, at):
         return -following
     made = PACKET_AT(made_address)
     made.frame = row.frame + found + 16
-    made.caplen = min(captured, row.caplen - found - 16)
+    # It ends with its sample, whatever it says.
+    made.caplen = max(0, min(captured, min(row.caplen, following) - found - 16))
     # What was stripped, a frame check sequence for one, is not the packet's.
     made.length = max(size - stripped, made.caplen + 0)
     made.ts = row.ts

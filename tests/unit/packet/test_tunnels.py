@@ -204,6 +204,24 @@ def test_a_datagram_put_together_within_a_tunnel_knows_it(name: str, tmp_path: P
     assert (found.outer_src_addr, found.outer_dst_addr) == (OUTER_A, OUTER_B)
 
 
+def test_a_sample_ends_where_the_next_one_begins(tmp_path: Path) -> None:
+    """However much of its packet it says there is: the packet around the next one is the datagram."""
+    frame = inner_frames()[0]
+    other = UdpExchange(("10.1.0.3", 5000), ("10.1.0.4", 5001), start_ns=frame.ts_ns)
+    other.to_server(b"x" * 64)
+    record = bytearray(raw_header(frame.data))
+    record[20:24] = struct.pack(">I", 1000)
+    datagram = sflow(flow_sample(bytes(record)), flow_sample(raw_header(other.frames[0].data)))
+    write_pcap(tmp_path / "x.pcap", [over_udp(6343, datagram, frame.ts_ns)])
+    seen: dict[tuple[str, int], tuple[str, str]] = {}
+
+    def note(tunnel: rj.Tunnel, ends: rj.FiveTuple) -> None:
+        seen[ends.orig] = tunnel.kind, tunnel.outer_src_addr
+
+    rj.run([Subscription("", (rj.Tunnel, rj.FiveTuple), note)], tmp_path / "x.pcap", config=RuntimeConfig(decap=("all",)))
+    assert seen[INNER_CLIENT] == seen[("10.1.0.3", 5000)] == ("sflow", OUTER_A)
+
+
 def test_samples_of_a_fragmented_datagram_count_once(tmp_path: Path) -> None:
     frame = inner_frames()[0]
     whole = over_udp(6343, sflow(*[flow_sample(raw_header(frame.data))] * 4), frame.ts_ns)
