@@ -1,8 +1,9 @@
 """BPF programs on frames, before these are decoded: a walker around a source's own that leaves out what a program refuses.
 
-What is refused is counted (`prefiltered`), and that is all that is known of it: no connection, no clock. One and the same
-interpreter for captures, interfaces and ports gives the same frames everywhere; VLAN tags, which the system takes out of
-frames of an interface, are there again when the program sees them.
+What is refused is counted (`prefiltered`), and that is all that is known of it: no connection, and no time but
+of a live source, where it may be long until a frame passes. One and the same interpreter for captures, interfaces and ports
+gives the same frames everywhere; VLAN tags, which the system takes out of frames of an interface, are there again when the
+program sees them.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from retina_jit.status import Status
 SOURCE_AT, ROW_AT, PREFILTER_AT = memory.at(SOURCE), memory.at(PACKET), memory.at(PREFILTER)
 PROGRAM_AT, INSTRUCTION_AT = memory.at(PROGRAM), memory.at(INSTRUCTION)
 ROW_LEN, PROGRAM_LEN, NEXT = PACKET.itemsize, PROGRAM.itemsize, INSTRUCTION.itemsize
-STOPPED = int(Status.STOPPED)
+NEED_INPUT, STOPPED = int(Status.NEED_INPUT), int(Status.STOPPED)
 CELLS = 16
 WORD = 0xFFFFFFFF
 ROUNDS = 64
-"""So many walks that give nothing, and it is looked whether the run shall end."""
+"""After so many walks that give nothing, and before more is read, it is looked whether the run shall end."""
 ACCEPTED = 1
 """What stands for any number above zero that a program returns: how much of the frame it wants."""
 (
@@ -204,13 +205,20 @@ def walk(source, rows, most):
     s = SOURCE_AT(source)
     s.idle = 0
     inner = PREFILTER_AT(s.prefilter).walk + 0
+    refused, clock = 0, 0
     for _ in range(ROUNDS):
         count = call3(inner, source, rows, most)
         if count <= 0:
-            return count
-        count = _sift(source, rows, count)
-        if count:
-            return count
+            if refused == 0 or s.status != NEED_INPUT:
+                return count
+            break  # who asks for more at once may go on so for ever
+        clock = ROW_AT(rows + (count - 1) * ROW_LEN).ts + 0
+        kept = _sift(source, rows, count)
+        if kept:
+            return kept
+        refused += count
+    if s.more:
+        s.clock = max(s.clock + 0, clock)
     s.idle, s.status = 1, STOPPED
     return 0
 

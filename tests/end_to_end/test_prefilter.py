@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,8 +21,13 @@ from traffic import Frame, pcap_bytes
 from traffic.capture import Interface, PcapngWriter
 
 import retina_jit as rj
+from retina_jit import jit, memory
 from retina_jit.errors import FilterError
+from retina_jit.ingest.bpf import compile_for_all
+from retina_jit.ingest.prefilter import Prefilter
+from retina_jit.ingest.source import open_source
 from retina_jit.runtime import Result
+from retina_jit.state.layout import PACKET
 
 pytestmark = pytest.mark.skipif(bpf.library() is None, reason="libpcap is not installed (Debian: apt-get install libpcap0.8)")
 MIXED = SAMPLES / "mixed.pcap"
@@ -100,6 +108,55 @@ def test_a_long_run_of_refused_frames_does_not_hold_the_worker(tmp_path: Path) -
         seen, result = with_filter(path, "tcp port 443", types=types)
         assert len(seen) == 1
         assert result.counters["prefiltered"] == 5000
+
+
+@pytest.mark.parametrize("types", ["ZcFrame", "FiveTuple"])
+def test_a_stream_of_refused_frames_that_does_not_end_can_be_stopped(types: str, tmp_path: Path) -> None:
+    """A few at a time: fewer than the walker refuses at a stretch, and more before there is nothing to read."""
+    path = tmp_path / "x.fifo"
+    os.mkfifo(path)
+    over, content = threading.Event(), pcap_bytes([Frame(10**18, next(f for f in frames() if f[23] == 6))])
+    made = runtime([to(types, "", lambda _: None)], [path], msgspec.structs.replace(config(), bpf="udp"))
+
+    def feed() -> None:
+        with contextlib.suppress(BrokenPipeError), path.open("wb", buffering=0) as out:
+            out.write(content[:24])
+            while not over.wait(0.002):
+                out.write(content[24:])
+
+    def stop() -> None:
+        deadline = time.monotonic() + 20
+        while made.stats()["prefiltered"] < 100 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        made.stop()
+        made.workers[0].finished.wait(20)
+        stopped.append(not over.is_set() and made.workers[0].finished.is_set())
+        over.set()
+
+    stopped: list[bool] = []
+    threads = [threading.Thread(target=feed), threading.Thread(target=stop)]
+    for thread in threads:
+        thread.start()
+    check(made.run())
+    for thread in threads:
+        thread.join()
+    assert stopped == [True]
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_time_goes_on_with_refused_frames_of_a_live_source(live: bool, tmp_path: Path) -> None:
+    """Connections end there although no frame passes; what is read from a capture is as if it held no other frames."""
+    path = tmp_path / "x.pcap"
+    path.write_bytes(pcap_bytes([Frame(10**18 + n * 1000, frames()[0]) for n in range(5000)]))
+    counters, rows = memory.Region(24), memory.Region(64 * PACKET.itemsize)
+    prefilter = Prefilter(compile_for_all("less 1"), *(counters.address + 8 * n for n in range(3)))
+    with open_source(path) as source:
+        assert prefilter.put_before(source)
+        source.record["more"] = int(live)
+        assert jit.function("retina_jit.ingest.prefilter:walk")(source.address, rows.address, 64) == 0
+        done = int(counters.array("i8", 3)[2])
+        assert (int(source.record["idle"]), 0 < done < 5000) == (1, True)
+        assert int(source.record["clock"]) == (10**18 + (done - 1) * 1000 if live else 0)
 
 
 def raw(frame: bytes) -> bytes:
