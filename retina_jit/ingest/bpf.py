@@ -81,7 +81,7 @@ def compile_expression(expression: str, link: int = EN10MB) -> list[Instruction]
     handle = pcap.pcap_open_dead(RAW_DLT if link in (RAW, RAW_BSD, RAW_OPENBSD) else link, SNAPLEN)
     try:
         program = _Program()
-        if pcap.pcap_compile(handle, ctypes.byref(program), expression.encode(), 1, NO_NETMASK) != 0:
+        if pcap.pcap_compile(handle, ctypes.byref(program), expression.encode(errors="surrogateescape"), 1, NO_NETMASK) != 0:
             reason = pcap.pcap_geterr(handle).decode(errors="replace")
             raise FilterError(f"-F '{expression}': {reason} (libpcap; the language is that of tcpdump, see man pcap-filter; filters of retina_jit go to -f)")
         try:

@@ -32,7 +32,7 @@ def test_what_means_nothing_on_a_link_is_told_of_that_link_only():
 
 
 @needs_libpcap
-@pytest.mark.parametrize("text", ["tcp prt 443", "tls.sni ~ 'x'", "(", "tcp port 443 and", "udp\0", "tcp port 70000"])
+@pytest.mark.parametrize("text", ["tcp prt 443", "tls.sni ~ 'x'", "(", "tcp port 443 and", "udp\0", "tcp port 70000", "\udcff"])
 def test_a_wrong_expression_is_named_with_the_reason(text):
     with pytest.raises(FilterError, match="-F") as error:
         compile_for_all(text)
