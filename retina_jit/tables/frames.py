@@ -13,6 +13,8 @@ from retina_jit.tables.read import Capture, read
 
 SECOND = 10**9
 SNAPLEN = 0x40000
+LATEST = SECOND << 32
+"""A capture has 32 bits for seconds."""
 
 
 def from_bytes(frames: Iterable[Any], *, link: int = ETHERNET, **options: Any) -> Capture:
@@ -30,7 +32,7 @@ def from_bytes(frames: Iterable[Any], *, link: int = ETHERNET, **options: Any) -
     Raises
     ------
     SourceError
-        Something else, or frames of several link types.
+        Something else, a time outside the years 1970 to 2106, or frames of several link types.
 
     Examples
     --------
@@ -39,10 +41,12 @@ def from_bytes(frames: Iterable[Any], *, link: int = ETHERNET, **options: Any) -
     parts, links = [b""], set()
     for n, given in enumerate(frames):
         ts, data, length, kind = _frame(n, given, link)
+        if not 0 <= ts < LATEST:
+            raise SourceError(f"frames[{n}]: time {ts}: nanoseconds since 1970 are meant, up to 2106")
         links.add(kind)
         if len(links) > 1:
             raise SourceError(f"frames[{n}]: link type {kind} beside {min(links - {kind})}: frames of one link type at a time")
-        parts += [struct.pack("<IIII", ts // SECOND & 0xFFFFFFFF, ts % SECOND, len(data), length), data]
+        parts += [struct.pack("<IIII", ts // SECOND, ts % SECOND, len(data), length), data]
     parts[0] = struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, SNAPLEN, min(links, default=link))
     return read(b"".join(parts), **options)
 
@@ -50,7 +54,8 @@ def from_bytes(frames: Iterable[Any], *, link: int = ETHERNET, **options: Any) -
 def _frame(n: int, given: Any, link: int) -> tuple[int, bytes, int, int]:
     """Time [ns], bytes, length on the wire, link type."""
     if isinstance(given, bytes | bytearray | memoryview):
-        return n * 1000, bytes(given), len(given), link
+        data = bytes(given)  # of a memoryview of numbers there are more than its length
+        return n * 1000, data, len(data), link
     if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], int) and isinstance(given[1], bytes):
         return given[0], given[1], len(given[1]), link
     if isinstance(given, ZcFrame):

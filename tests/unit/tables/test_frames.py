@@ -91,3 +91,17 @@ def test_without_scapy_the_message_says_how_to_get_it(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "scapy.all", None)  # type: ignore[arg-type]
     with pytest.raises(MissingExtraError, match="pip install scapy"):
         rj.ZcFrame.from_bytes(b"x").to_scapy()
+
+
+@pytest.mark.parametrize("ts", [-1, 2**32 * 10**9])
+def test_a_time_that_a_capture_cannot_hold_is_refused(ts: int) -> None:
+    with pytest.raises(SourceError, match=rf"frames\[1\]: time {ts}: nanoseconds"):
+        rj.from_bytes([(5, bytes(60)), (ts, bytes(60))])
+    last = 2**32 * 10**9 - 1
+    assert rj.from_bytes([(last, bytes(60))]).packets.to_dicts()[0]["ts"] == last
+
+
+def test_a_memoryview_of_numbers_is_as_long_as_its_bytes() -> None:
+    given = memoryview(bytes(60)).cast("I")
+    (row,) = rj.from_bytes([given]).packets.to_dicts()
+    assert (row["length"], row["caplen"]) == (60, 60)
