@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import importlib.util
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +50,8 @@ class Reloader:
         self._runtime, self._app, self._spec, self._say = runtime, app, spec, say
         self.at_end: AtEnd | None = None
         self._folder = Path(app).resolve().parent
+        self._failed: set[str] = set()
+        """Files beside the app that a program which could not be taken has come to: what is wrong may be mended there."""
         self._taken = self._files()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._main, name="retina-jit reload", daemon=True)
@@ -53,7 +59,7 @@ class Reloader:
     def _files(self) -> dict[str, tuple[int, int]]:
         """When each file was changed, and how long it is."""
         found = {}
-        for file in {self._app, *filter(None, [self._spec]), *self._modules().values()}:
+        for file in {self._app, *filter(None, [self._spec]), *self._modules().values(), *self._failed}:
             try:
                 s = Path(file).stat()
             except OSError:
@@ -83,16 +89,19 @@ class Reloader:
     def _take(self) -> None:
         begun = time.perf_counter()
         # Those beside the app are executed anew as well; if that fails, the old ones stay.
+        _forget_bytecode([*self._files()])
         modules = {name: sys.modules.pop(name) for name in self._modules()}
         try:
             subscriptions, at_end = load(self._app, self._spec)
             told = self._runtime.go_over(subscriptions)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the app raises
+            self._failed = {*self._modules().values(), *(f for f in _files_of(error) if Path(f).parent == self._folder)}
             for name in self._modules():
                 del sys.modules[name]
             sys.modules.update(modules)
             self._say(f"{self._app} has changed, but cannot be taken; the program before goes on\n{_described(error, self._app)}")
             return
+        self._failed = set()
         if told:
             self.at_end = at_end
             self._say(f"{self._app} has changed: {told} ({time.perf_counter() - begun:.2f} s)")
@@ -104,6 +113,20 @@ class Reloader:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join(1)  # it may be compiling
+
+
+def _forget_bytecode(files: list[str]) -> None:
+    """Have files compiled anew: Python takes bytecode for good if a file is as long as before and was changed in the same second."""
+    importlib.invalidate_caches()
+    for file in files:
+        with contextlib.suppress(OSError, NotImplementedError):
+            Path(importlib.util.cache_from_source(file)).unlink(missing_ok=True)
+
+
+def _files_of(error: BaseException) -> list[str]:
+    """Return the files in which an error came up."""
+    found = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    return [*found, error.filename] if isinstance(error, SyntaxError) and error.filename else found
 
 
 def _described(error: BaseException, app: str) -> str:

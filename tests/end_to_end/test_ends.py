@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -146,15 +147,18 @@ def test_a_display_that_nobody_sees_takes_neither_the_log_nor_the_run_with_it(tm
     assert (monitor.log.folder / "throughputs.json").exists()
 
 
+class Running:
+    """A run that takes any program."""
+
+    def go_over(self, subscriptions: Any) -> str:
+        return f"gone over to {subscriptions[0].name}"
+
+
 def test_a_module_that_a_change_brings_with_it_is_no_second_change(tmp_path: Path) -> None:
     app = tmp_path / "changing_app.py"
     text = "from retina_jit import ConnRecord, subscribe\n{}\n\n@subscribe('')\ndef seen(conn: ConnRecord): ...\n"
     app.write_text(text.format(""))
     said: list[str] = []
-
-    class Running:
-        def go_over(self, subscriptions: Any) -> str:
-            return "gone over"
 
     with Reloader(Running(), str(app), None, said.append):  # type: ignore[arg-type]
         (tmp_path / "a_helper_of_the_app.py").write_text("X = 1\n")
@@ -168,3 +172,48 @@ def test_a_module_that_a_change_brings_with_it_is_no_second_change(tmp_path: Pat
         while len(said) < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
     assert len(said) == 2
+
+
+def until_said(said: list[str], count: int) -> str:
+    deadline = time.monotonic() + 60
+    while len(said) < count and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(said) == count
+    return said[-1]
+
+
+def test_a_new_module_that_was_wrong_can_be_mended(tmp_path: Path) -> None:
+    app, helper = tmp_path / "mended_app.py", tmp_path / "a_wrong_helper_of_the_app.py"
+    text = "from retina_jit import ConnRecord, subscribe\n{}\n\n@subscribe('')\ndef seen(conn: ConnRecord): ...\n"
+    app.write_text(text.format(""))
+    said: list[str] = []
+    with Reloader(Running(), str(app), None, said.append):  # type: ignore[arg-type]
+        helper.write_text("X = (\n")
+        app.write_text(text.format("import a_wrong_helper_of_the_app"))
+        assert "SyntaxError" in until_said(said, 1)
+        time.sleep(4 * PERIOD)  # it has been looked at
+        helper.write_text("X = 1 / 0\n")
+        assert "ZeroDivisionError" in until_said(said, 2)
+        time.sleep(4 * PERIOD)
+        helper.write_text("X = 1\n")
+        assert "gone over" in until_said(said, 3)
+
+
+def test_a_change_of_the_same_length_in_the_same_second_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    app = tmp_path / "quickly_changed_app.py"
+    text = "from retina_jit import ConnRecord, subscribe\n\n@subscribe('')\ndef {}(conn: ConnRecord): ...\n"
+    second = 10**9 * int(time.time())
+    said: list[str] = []
+
+    def write(name: str, ns: int) -> None:
+        made = tmp_path / "made"
+        made.write_text(text.format(name))
+        os.utime(made, ns=(second + ns, second + ns))
+        made.replace(app)
+
+    write("one", 0)
+    with Reloader(Running(), str(app), None, said.append):  # type: ignore[arg-type]
+        for n, name in enumerate(("two", "six")):
+            write(name, n + 1)
+            assert f"gone over to {name}" in until_said(said, n + 1)
