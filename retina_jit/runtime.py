@@ -29,7 +29,8 @@ from retina_jit.ingest.sources import PORT, Source, open_sources
 from retina_jit.monitor.reading import Ports, Reading, failures, read
 from retina_jit.parsers.user import load_protocol
 from retina_jit.program import Program
-from retina_jit.sinks.paths import Paths
+from retina_jit.sinks import FLOWS
+from retina_jit.sinks.paths import Paths, format_of
 from retina_jit.subscription import Subscription, resolved, subscriptions_of
 from retina_jit.worker import ABANDON, STOP, Worker
 
@@ -170,12 +171,15 @@ class Runtime:
         """Open the file that a subscription names as its sink."""
         if not isinstance(s.sink, str):
             return s
+        if s.every is not None and format_of(s.sink)[0] in FLOWS:
+            raise SubscriptionError(f"{s.where or s.name}: sink={s.sink!r} takes connections that are over: without every_..., for a collector adds up what it gets")
         types = resolved(self._paths.types(s.sink, s.types), s.where or s.name)
         return replace(s, types=types, sink=self._paths.get(s.sink, s.rotate))
 
     def _dispatchers(self, former: Sequence[tuple[Dispatcher, Mapping[int, int]]] = (), sinks: Sinks | None = None) -> list[Dispatcher]:
         p = self.program
-        self._sinks = sinks = sinks or Sinks(p.subscriptions, p.offsets)
+        # None: a program that writes to no sink knows those that are open all the same.
+        self._sinks = sinks = Sinks(p.subscriptions, p.offsets) if sinks is None else sinks
         on_error = self.config.delivery.on_error
         before: Sequence[tuple[Dispatcher, Mapping[int, int]] | None] = former or [None] * len(self.workers)
         return [Dispatcher(w.words, p.subscriptions, p.offsets, on_error, sinks, f) for w, f in zip(self.workers, before, strict=True)]

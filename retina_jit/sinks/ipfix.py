@@ -7,6 +7,7 @@ packets, its times are in milliseconds: what collectors of all kinds read.
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 import struct
 import time
@@ -234,17 +235,23 @@ class IpfixCollector(Exporter):
             self._socket.send(message)
         except ConnectionRefusedError as fault:
             # The answer to the datagram before; this one has not been sent.
-            self._fault, self.lost = fault.strerror or "refused", self.lost + self._before
+            self._lose(fault, self._before)
             self._try_again(message, flows)
         except OSError as fault:
-            self._fault, self.lost = fault.strerror or str(fault), self.lost + flows
-        self._before = flows
+            self._lose(fault, flows)
+        else:
+            self._before = flows
 
     def _try_again(self, message: bytes, flows: int) -> None:
         try:
             self._socket.send(message)
         except OSError as fault:
-            self._fault, self.lost = fault.strerror or str(fault), self.lost + flows
+            self._lose(fault, flows)
+        else:
+            self._before = flows
+
+    def _lose(self, fault: OSError, flows: int) -> None:
+        self._fault, self.lost, self._before = fault.strerror or str(fault), self.lost + flows, 0
 
     @property
     def problems(self) -> list[str]:
@@ -252,5 +259,7 @@ class IpfixCollector(Exporter):
         return [f"{self.url}: {self._fault}: at least {self.lost} of {self.lines} flows have not arrived"] if self._fault else []
 
     def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
+        """Close the socket; what was said of the last datagram is heard."""
+        with self._socket:
+            if number := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self._lose(OSError(number, os.strerror(number)), self._before)

@@ -485,6 +485,22 @@ def test_files_go_on_when_the_program_changes(tmp_path):
     assert all(len(lines) > 1 for lines in found.values()), "it would say nothing otherwise"
 
 
+def test_a_file_is_known_after_a_program_that_writes_to_none(tmp_path):
+    pieces = cut(SAMPLES / "mixed.pcap", 50)
+    frames = written("ZcFrame", tmp_path / "frames.csv")
+    fed = Fed(tmp_path, [frames])
+    fed.feed(pieces[0], 50)
+    fed.runtime.go_over([to("TlsHandshake", "tls", lambda _: None)])
+    fed.feed(pieces[1], 50)
+    with pytest.raises(ConfigError, match="csv has one header, which stands in the file already"):
+        fed.runtime.go_over([written("DnsTransaction", tmp_path / "frames.csv")])
+    fed.runtime.go_over([frames])
+    fed.feed(pieces[2], 50)
+    check(fed.finish())
+    header, *rows = (tmp_path / "frames.csv").read_text().splitlines()
+    assert len(rows) == 100 and {row.count(",") for row in rows} == {header.count(",")}
+
+
 def test_a_file_that_cannot_go_on_changes_nothing(tmp_path):
     folder = tmp_path / "x"
     folder.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import shutil
 import signal
@@ -20,7 +21,7 @@ from traffic import UdpExchange, pcap_bytes
 
 import retina_jit as rj
 from retina_jit.cli import main
-from retina_jit.errors import ConfigError
+from retina_jit.errors import ConfigError, SubscriptionError
 from retina_jit.sinks import FLOWS, ipfix, wanted_types
 from retina_jit.sinks.paths import format_of
 from retina_jit.subscription import named, subscriptions_of
@@ -238,3 +239,46 @@ def test_what_it_cannot_do_is_refused():
 
     with pytest.raises(ConfigError, match="is for files"):
         runtime(subscriptions_of(flows), [SAMPLES / "tls.pcap"], config())
+
+
+def test_only_connections_that_are_over_are_exported(tmp_path):
+    for target in (f"{tmp_path}/x.ipfix", "ipfix://127.0.0.1:1"):
+
+        @rj.subscribe("", sink=target, every_packets=3)
+        def flows(conn: rj.ConnRecord) -> None: ...
+
+        with pytest.raises(SubscriptionError, match=r"flows: sink=.* takes connections that are over: without every_"):
+            runtime(subscriptions_of(flows), [SAMPLES / "tls.pcap"], config())
+
+
+class Sending:
+    """A socket whose calls end as given: None, or an error."""
+
+    def __init__(self, *answers, last=0):
+        self.answers, self.last, self.closed = list(answers), last, False
+
+    def send(self, message):
+        if (answer := self.answers.pop(0)) is not None:
+            raise OSError(answer, "told")
+
+    def getsockopt(self, level, option):
+        return self.last
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.closed = True
+
+
+def test_a_flow_is_lost_once_and_the_last_datagram_is_asked_about():
+    sink = ipfix.IpfixCollector("ipfix://127.0.0.1:1")
+    sink._socket.close()
+    sink._socket = made = Sending(errno.ENETUNREACH, errno.ECONNREFUSED, None, errno.ECONNREFUSED, errno.ENETUNREACH, None, last=errno.ECONNREFUSED)
+    lost = []
+    for flows in (1, 10, 100, 1000):
+        sink._put_out(b"", flows)
+        lost.append(sink.lost)
+    assert lost == [1, 1, 111, 111]
+    sink.close()
+    assert sink.lost == 1111 and made.closed and not made.answers
