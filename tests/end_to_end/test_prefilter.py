@@ -134,7 +134,7 @@ def test_a_stream_of_refused_frames_that_does_not_end_can_be_stopped(types: str,
         over.set()
 
     stopped: list[bool] = []
-    threads = [threading.Thread(target=feed), threading.Thread(target=stop)]
+    threads = [threading.Thread(target=f, daemon=True) for f in (feed, stop)]
     for thread in threads:
         thread.start()
     check(made.run())
