@@ -96,6 +96,7 @@ class Reloader:
             told = self._runtime.go_over(subscriptions)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the app raises
             self._failed = {*self._modules().values(), *(f for f in _files_of(error) if Path(f).parent == self._folder)}
+            self._taken = self._files() | self._taken  # whoever reads what is said below may change them at once
             for name in self._modules():
                 del sys.modules[name]
             sys.modules.update(modules)
