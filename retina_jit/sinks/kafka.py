@@ -58,7 +58,8 @@ class Topic:
             raise ConfigError(f"{self.url}: write kafka://BROKER:PORT/TOPIC")
         self.sent = self.lost = self.waits = 0
         self.fault = ""
-        settings = {"message.timeout.ms": TIMEOUT, "client.id": "retina-jit"} | dict(parse_qsl(parts.query))
+        said = {"message.timeout.ms" if name == "delivery.timeout.ms" else name: value for name, value in parse_qsl(parts.query)}  # an alias
+        settings = {"message.timeout.ms": TIMEOUT, "client.id": "retina-jit"} | said
         settings |= {"bootstrap.servers": parts.netloc, "delivery.report.only.error": True}
         module = client()
         try:

@@ -114,6 +114,13 @@ def test_a_message_that_is_too_large_is_counted(broker):
     assert broker.messages("large", 2) == [b"last", b"small"]
 
 
+@pytest.mark.parametrize("name", ["message.timeout.ms", "delivery.timeout.ms"])
+def test_the_end_is_waited_for_as_long_as_messages_may_take(broker, name):
+    topic = Topic(f"kafka://{broker.address}/patient?{name}=90000")
+    topic.close()
+    assert topic.seconds == 90
+
+
 @pytest.mark.parametrize("url", ["kafka://", "kafka://a:1", "kafka:///x", "kafka://a/x/y"])
 def test_an_address_without_broker_and_topic_is_refused(url):
     with pytest.raises(ConfigError, match="write kafka://BROKER:PORT/TOPIC"):
