@@ -179,13 +179,13 @@ def _sift(source, rows, count):
             kept += 1
             continue
         wire += row.length
-        # Workers that read the same capture see all of it: each counts its share.
+        if program == 0:
+            strange += 1
+            strange_link = link
+        # Workers that read the same capture see all of it: each counts its share, and the first one tells what is strange.
         if s.workers <= 1 or row.number % s.workers == s.worker:
             frames += 1
             size += row.length
-            if program == 0:
-                strange += 1
-                strange_link = link
     if is_gone(source):
         # Zeros may have been judged; the walk is done again.
         return count
