@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -177,6 +178,8 @@ class Paths:
         self.problems: list[str] = []
         """What sinks have to say when they are closed: what they could not deliver, one line each."""
         self._files: list[BinaryIO] = []
+        self._lock = threading.Lock()
+        self._is_over = False
 
     def get(self, target: str, rotate: str = "") -> Sink:
         """Return the sink of a path.
@@ -184,8 +187,15 @@ class Paths:
         Raises
         ------
         ConfigError
-            The file cannot be opened, or another subscription begins it anew at other times.
+            The file cannot be opened, or another subscription begins it anew at other times, or all have been closed: a program
+            that comes too late would empty what the run has written.
         """
+        with self._lock:
+            if self._is_over:
+                raise ConfigError(f"{target}: the run is over")
+            return self._get(target, rotate)
+
+    def _get(self, target: str, rotate: str) -> Sink:
         form, name = format_of(target)
         path = Path(name)
         key = form, name if address(name) else str(path)
@@ -228,9 +238,11 @@ class Paths:
 
     def close(self) -> None:
         """End all of them, also if one cannot be ended; the first error is raised then."""
-        sinks = list(self._sinks.values())
-        ends = [*(sink.close for sink in sinks), *(file.close for file in self._files)]
-        self._sinks, self._files = {}, []
+        with self._lock:
+            self._is_over = True
+            sinks, files = list(self._sinks.values()), self._files
+            self._sinks, self._files = {}, []
+        ends = [*(sink.close for sink in sinks), *(file.close for file in files)]
         faults = []
         for end in ends:
             try:

@@ -210,3 +210,14 @@ def test_the_same_rotation_in_other_words_is_the_same(tmp_path):
     paths = Paths()
     assert paths.get(str(tmp_path / "x.jsonl"), "1M,60s") is paths.get(str(tmp_path / "x.jsonl"), "1min, 1000k")
     paths.close()
+
+
+def test_a_program_that_comes_too_late_does_not_empty_files(tmp_path):
+    for rotate, name in (("", "x.jsonl"), ("1k", "x.00000.jsonl")):
+        paths = Paths()
+        paths.get(str(tmp_path / "x.jsonl"), rotate)
+        paths.close()
+        (tmp_path / name).write_bytes(b"what the run has written")
+        with pytest.raises(ConfigError, match="the run is over"):
+            paths.get(str(tmp_path / "x.jsonl"), rotate)
+        assert (tmp_path / name).read_bytes() == b"what the run has written"
