@@ -22,6 +22,17 @@ LEVELS = ("packet", "session", "connection", "static")
 _PACKED = Struct("<q").unpack_from
 
 
+LONGEST = 200
+"""Letters of a text, or bytes, that a `repr` shows."""
+
+
+def brief(value: Any) -> str:
+    """Return a value as Python writes it, but not a whole payload."""
+    if isinstance(value, str | bytes) and len(value) > LONGEST:
+        return f"{value[:LONGEST]!r}... ({len(value):,} long)"
+    return repr(value)
+
+
 class View:
     """Reads a record in an event; its columns say what is there (see `retina_jit.datatypes.column`)."""
 
@@ -43,7 +54,7 @@ class View:
         return {c.name: c.value(self) for c in columns(type(self)) if c.shown}
 
     def __repr__(self) -> str:
-        inside = ", ".join(f"{k}={v!r}" for k, v in self.to_dict().items())
+        inside = ", ".join(f"{k}={brief(v)}" for k, v in self.to_dict().items())
         return f"{type(self).__name__}({inside})"
 
 

@@ -34,6 +34,9 @@ SAYS = {
 }
 
 
+UNITS = {"s": "seconds", "ms": "milliseconds", "ns": "nanoseconds", "byte": "bytes"}
+
+
 class Literals:
     """Reads the values of one filter, and knows its text for the errors."""
 
@@ -112,6 +115,8 @@ class Literals:
                 if near
                 else f", or one of {', '.join(field.enum)}"
                 if field.enum
+                else f" of {UNITS[field.unit]}, a whole one"
+                if field.unit in UNITS
                 else ""
             )
             raise self.fail(f"{self._name(field)} takes {SAYS[field.kind]}{hint}", span)

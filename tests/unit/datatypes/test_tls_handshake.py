@@ -12,6 +12,7 @@ from oracle.tls import message, record
 from support.sessions import parser
 from support.tls_stacks import cases
 
+from retina_jit.datatypes.base import LONGEST, brief
 from retina_jit.datatypes.column import UTF8_OR_HEX, split_texts
 from retina_jit.datatypes.tls_handshake import TlsHandshake
 from retina_jit.datatypes.tls_hellos import EXTENSIONS, GROUPS, SCHEMES
@@ -108,6 +109,13 @@ def test_certificates_that_promise_too_much() -> None:
 
 def test_it_shows_itself() -> None:
     assert "sni='www.example.com'" in repr(handshake("13 full"))
+
+
+def test_long_bytes_are_not_shown_whole() -> None:
+    assert brief("x" * LONGEST) == repr("x" * LONGEST)
+    assert brief(b"x" * 15_000) == f"{b'x' * LONGEST!r}... (15,000 long)"
+    long = handshake("13 full")
+    assert brief(list(long.to_dict())) == repr(list(long.to_dict()))
 
 
 def test_it_owns_its_bytes() -> None:
