@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.config import ConntrackConfig, DeliveryConfig, RuntimeConfig
 from retina_jit.ingest.dpdk.eal import Eal, arguments, start
 from retina_jit.ingest.dpdk.mempool import Pool
@@ -79,7 +79,7 @@ def free() -> dict[str, Any]:
     mbufs = memory.Region(8 * 64)
     release = eal.dpdk.address("rte_pktmbuf_free_bulk")
     rates: dict[str, list[float]] = {}
-    loops = {loop: jit.function(f"{KERNELS}:{loop}") for loop in ("receive_and_free", "receive_read_and_free")}
+    loops = {loop: objects.function(f"{KERNELS}:{loop}") for loop in ("receive_and_free", "receive_read_and_free")}
     for _ in range(ROUNDS):
         if shutil.which("dpdk-testpmd"):
             rates.setdefault("testpmd", []).append(with_testpmd())
@@ -104,15 +104,15 @@ def cost(runtime: Runtime, most: int = 0, fed: Fed | None = None) -> float | Non
     """
     worker = runtime.workers[0]
     worker._backing._step()  # in a run it is done by a thread of its own
-    run = jit.function(f"{worker.program.loop}:run")
+    run = objects.function(f"{worker.program.loop}:run")
     (source,) = [next(sources) for sources in runtime.sources]
-    worker.words["source"], worker.words["walk"] = source.address, jit.address(source.walk_unit)
+    worker.words["source"], worker.words["walk"] = source.address, objects.address(source.walk_unit)
     worker.words["workers"] = source.give_to(0, 1)
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[-1:])
     if hasattr(source, "receive"):
         source._words["end"] = most
-        source._words["more"] = jit.address(f"{KERNELS}:once")
+        source._words["more"] = objects.address(f"{KERNELS}:once")
     if fed is not None:
         fed.start(cores[0])
     seconds, waited = 0.0, False
@@ -190,7 +190,7 @@ class Fed:
         os.sched_setaffinity(0, {core})
         self._eal.dpdk.call["rte_thread_register"]()
         table = self._image.table
-        jit.function(f"{KERNELS}:feed")(table.ctypes.data, len(table), *self._ways, self._buffers.address)
+        objects.function(f"{KERNELS}:feed")(table.ctypes.data, len(table), *self._ways, self._buffers.address)
         self._eal.dpdk.call["rte_thread_unregister"]()
 
     def join(self) -> None:
@@ -232,7 +232,7 @@ def log(capture: str, scratch: str) -> dict[str, Any]:
     image = Image(frames)
     eal = start(arguments([], 256 << 20))
     costs: dict[str, list[float]] = {}
-    jit.ensure([f"{KERNELS}:feed"])
+    objects.ensure([f"{KERNELS}:feed"])
 
     def note(what: str, runtime: Runtime, most: int = 0, fed: Fed | None = None) -> None:
         found = cost(runtime, most, fed)

@@ -8,7 +8,7 @@ from pathlib import Path
 import conversations
 import numpy as np
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.delivery.event import CONTEXT, EVENT
 from retina_jit.state.arena import ARENA
 from retina_jit.state.layout import INPUT
@@ -31,7 +31,7 @@ class SessionJob:
         c = self._context
         c["event"], c["out"], c["limit"], c["session"] = start, start + EVENT.itemsize, start + self._event.size, self._state.ctypes.data
         self._bytes = [np.frombuffer(data, np.uint8) for _, data in segments]
-        entries = [jit.address(f"{module.__name__}:{entry}") for entry in ("parse", "project", "release")]
+        entries = [objects.address(f"{module.__name__}:{entry}") for entry in ("parse", "project", "release")]
         words = [self._state.ctypes.data, module.STATE.itemsize, self._given.ctypes.data, entries[0], entries[1] if project else 0]
         words += [entries[2], c.ctypes.data, cursor, len(segments)]
         for (direction, data), held in zip(segments, self._bytes, strict=True):
@@ -39,7 +39,7 @@ class SessionJob:
         self._words = np.array(words, np.int64)
 
     def run(self, times: int) -> int:
-        return jit.function(f"{KERNELS}:parse_handshakes")(self._words.ctypes.data, times)
+        return objects.function(f"{KERNELS}:parse_handshakes")(self._words.ctypes.data, times)
 
     @property
     def leaked(self) -> int:

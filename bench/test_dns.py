@@ -8,7 +8,7 @@ import measure
 import numpy as np
 import pytest
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.delivery.event import CONTEXT, EVENT
 from retina_jit.parsers.session import dns
 from retina_jit.state.arena import ARENA
@@ -44,7 +44,7 @@ class Job:
         c = self._context
         c["event"], c["out"], c["limit"], c["session"] = start, start + EVENT.itemsize, start + self._event.size, self._state.ctypes.data
         self.bytes = [np.frombuffer(data, np.uint8) for _, data in self.segments]
-        entries = [jit.address(f"retina_jit.parsers.session.dns:{name}") for name in ("parse", "project", "release")]
+        entries = [objects.address(f"retina_jit.parsers.session.dns:{name}") for name in ("parse", "project", "release")]
         words = [self._state.ctypes.data, dns.STATE.itemsize, self._given.ctypes.data, entries[0], entries[1] if project else 0]
         words += [entries[2], c.ctypes.data, cursor, len(self.segments)]
         for (direction, data), held in zip(self.segments, self.bytes, strict=True):
@@ -52,12 +52,12 @@ class Job:
         self._words = np.array(words, np.int64)
 
     def run(self, times: int) -> int:
-        return jit.function(f"{KERNELS}:parse_handshakes")(self._words.ctypes.data, times)
+        return objects.function(f"{KERNELS}:parse_handshakes")(self._words.ctypes.data, times)
 
     def write(self, times: int) -> int:
         """Write the response of the last event as JSON so many times."""
         out = np.zeros(1 << 16, np.uint8)
-        work, write = jit.function(f"{KERNELS}:write_json"), jit.address("retina_jit.parsers.dns.objects:write_response")
+        work, write = objects.function(f"{KERNELS}:write_json"), objects.address("retina_jit.parsers.dns.objects:write_response")
         start = self._event.address
         return work(write, start + EVENT.itemsize, start, out.ctypes.data, out.ctypes.data + out.size, times)
 

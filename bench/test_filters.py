@@ -15,7 +15,7 @@ import pytest
 import workloads
 from many_filters import name_patterns, names, packet_filters, signatures
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.filters import FilterSpec, Plan, automaton, compile_filters, wide
 from retina_jit.ingest.source import open_source
 from retina_jit.state.layout import BURST, PACKET
@@ -48,8 +48,8 @@ def rows():
     """Decoded rows whose frames stay where they are."""
     region = memory.Region(BURSTS * BURST * PACKET.itemsize)
     with open_source(workloads.beginning(workloads.trace(100), BURSTS * BURST)) as source:
-        fill = jit.function(f"{Path(__file__).with_name('ingest_kernels.py')}:fill_rows")
-        assert fill(jit.address(source.walk_unit), source.address, region.address, BURSTS * BURST) == BURSTS * BURST
+        fill = objects.function(f"{Path(__file__).with_name('ingest_kernels.py')}:fill_rows")
+        assert fill(objects.address(source.walk_unit), source.address, region.address, BURSTS * BURST) == BURSTS * BURST
         yield Rows(region.address, region)
 
 
@@ -67,11 +67,11 @@ def test_packet_stage(benchmark, rows, name, level):
     if texts:
         plan = _plan(texts, level)
         addresses = np.array([t.ctypes.data for t in plan.tables] or [0], np.int64)
-        stage = jit.address(plan.units["packet"])
+        stage = objects.address(plan.units["packet"])
     else:
-        addresses, stage = np.zeros(1, np.int64), jit.address(f"{KERNELS}:ask_nothing")
+        addresses, stage = np.zeros(1, np.int64), objects.address(f"{KERNELS}:ask_nothing")
     matches = np.zeros(BURST * max(1, len(texts)), np.int64)
-    ask = jit.function(f"{KERNELS}:ask_stage")
+    ask = objects.function(f"{KERNELS}:ask_stage")
     found = 0
 
     def run() -> None:
@@ -95,7 +95,7 @@ def test_packet_stage_of_signatures(benchmark, rows):
     """ns per row of 1575 filters like an intrusion detector's, nearly all of them on sessions."""
     plan = compile_filters([FilterSpec(*spec) for spec in signatures()])
     addresses = np.array([t.ctypes.data for t in plan.tables], np.int64)
-    stage, ask = jit.address(plan.units["packet"]), jit.function(f"{KERNELS}:ask_stage")
+    stage, ask = objects.address(plan.units["packet"]), objects.function(f"{KERNELS}:ask_stage")
     matches = np.zeros(BURST * len(plan.owners), np.int64)
     place = int(addresses.ctypes.data)
     benchmark.pedantic(
@@ -127,8 +127,8 @@ def test_patterns_on_a_name(benchmark, name):
     table = np.array([len(automata), *(8 * (n + 1) for n in range(len(automata)))], np.int64)
     tables = np.array([table.ctypes.data, *(a.ctypes.data for a in automata)], np.int64)
     found = np.zeros(-(-count // 64), np.int64)
-    run = jit.function(f"{KERNELS}:run_patterns_on")
-    code = jit.address("retina_jit.filters.engine:run_patterns")
+    run = objects.function(f"{KERNELS}:run_patterns_on")
+    code = objects.address("retina_jit.filters.engine:run_patterns")
     benchmark.pedantic(
         lambda: run(code, int(tables.ctypes.data), int(spans.ctypes.data), len(texts), int(found.ctypes.data), TIMES), rounds=ROUNDS,
         warmup_rounds=1,

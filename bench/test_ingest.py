@@ -12,7 +12,7 @@ import pytest
 import workloads
 from peer_programs import Libpcap
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.ingest import guard, mapping
 from retina_jit.ingest.source import open_source
 from retina_jit.state.layout import PACKET
@@ -30,8 +30,8 @@ def trace() -> Path:
 
 def _measure(benchmark, trace: Path, loop: str) -> None:
     rows = memory.Region(64 * PACKET.itemsize)
-    run = jit.function(f"{KERNELS}:{loop}")
-    walk = jit.address("retina_jit.ingest.pcap:walk")
+    run = objects.function(f"{KERNELS}:{loop}")
+    walk = objects.address("retina_jit.ingest.pcap:walk")
     frames = 0
 
     def read() -> None:
@@ -70,9 +70,9 @@ def test_fill(benchmark, trace, way):
 def test_decode_in_cache(benchmark, trace):
     """The decoder alone, its 64 frames in the first-level cache."""
     rows = memory.Region(64 * PACKET.itemsize)
-    again = jit.function(f"{KERNELS}:decode_again")
+    again = objects.function(f"{KERNELS}:decode_again")
     with open_source(trace) as source:
-        n = jit.function(source.walk_unit)(source.address, rows.address, 64)
+        n = objects.function(source.walk_unit)(source.address, rows.address, 64)
         benchmark.pedantic(lambda: again(rows.address, n, 1000), rounds=ROUNDS, warmup_rounds=1)
     measure.note(benchmark, 1000 * n)
 
@@ -88,6 +88,6 @@ def test_libpcap_loop(benchmark, trace, expression):
     matched = benchmark.pedantic(lambda: peer.count(str(trace), expression), rounds=ROUNDS, warmup_rounds=1)
     rows = memory.Region(64 * PACKET.itemsize)
     with open_source(trace) as source:
-        frames = jit.function(f"{KERNELS}:fill_all")(jit.address(source.walk_unit), source.address, rows.address)
+        frames = objects.function(f"{KERNELS}:fill_all")(objects.address(source.walk_unit), source.address, rows.address)
     measure.note(benchmark, frames, matched=matched)
     assert matched == frames or expression

@@ -11,7 +11,7 @@ import pytest
 from oracle import quic as oracle
 from support.quic_plain import CLIENT_FRAMES, SERVER_FRAMES
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.delivery.event import CONTEXT, EVENT
 from retina_jit.parsers.crypto.library import Crypto
 from retina_jit.parsers.session import quic
@@ -33,7 +33,7 @@ class Job:
         self._crypto = Crypto(use_library=library)
         self._given["arena"], self._given["crypto"] = self._arena.ctypes.data, self._crypto.address
         self._held = [ctypes.create_string_buffer(data, len(data)) for _, data in segments]
-        entries = [jit.address(f"retina_jit.parsers.session.quic:{name}") for name in ("parse", "release")]
+        entries = [objects.address(f"retina_jit.parsers.session.quic:{name}") for name in ("parse", "release")]
         words = [self._state.ctypes.data, quic.STATE.itemsize, self._given.ctypes.data, entries[0], 0, entries[1]]
         words += [self._context.ctypes.data, EVENT.itemsize, len(segments)]
         for (direction, data), held in zip(segments, self._held, strict=True):
@@ -41,7 +41,7 @@ class Job:
         self._words = np.array(words, np.int64)
 
     def run(self, times: int) -> int:
-        return jit.function(f"{KERNELS}:parse_handshakes")(self._words.ctypes.data, times)
+        return objects.function(f"{KERNELS}:parse_handshakes")(self._words.ctypes.data, times)
 
     @property
     def leaked(self) -> int:

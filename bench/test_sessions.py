@@ -12,7 +12,7 @@ import measure
 import numpy as np
 import pytest
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.datatypes import data_types
 from retina_jit.delivery.event import CONTEXT, EVENT
 from retina_jit.parsers.protocol import SessionExample, protocols
@@ -40,15 +40,15 @@ class Job:
         c["event"], c["out"], c["limit"], c["session"] = start, start + EVENT.itemsize, start + self._event.size, self._state.ctypes.data
         self._bytes = [np.frombuffer(data, np.uint8) for _, data in example.segments]
         self.size = sum(len(data) for _, data in example.segments)
-        parse, release = (jit.address(f"{protocol.module}:{entry}") for entry in ("parse", "release"))
-        words = [self._state.ctypes.data, module.STATE.itemsize, self._given.ctypes.data, parse, jit.address(shown.PROJECT) if project else 0]
+        parse, release = (objects.address(f"{protocol.module}:{entry}") for entry in ("parse", "release"))
+        words = [self._state.ctypes.data, module.STATE.itemsize, self._given.ctypes.data, parse, objects.address(shown.PROJECT) if project else 0]
         words += [release, c.ctypes.data, start + EVENT.itemsize + shown.RECORD.itemsize, len(self._bytes)]
         for (direction, data), held in zip(example.segments, self._bytes, strict=True):
             words += [direction, held.ctypes.data, len(data)]
         self._words = np.array(words, np.int64)
 
     def run(self, times: int) -> int:
-        return jit.function(f"{KERNELS}:parse_handshakes")(self._words.ctypes.data, times)
+        return objects.function(f"{KERNELS}:parse_handshakes")(self._words.ctypes.data, times)
 
     @property
     def leaked(self) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from synthetic_kernels import PAUSES
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.config import ConntrackConfig, RuntimeConfig
 from retina_jit.ingest.layout import SOURCE
 from retina_jit.runtime import Result, Runtime
@@ -87,7 +87,7 @@ class Run:
 
 def run(kind: int, connections: int, rounds: float, silent: float = 1e9, **conntrack: Any) -> Run:
     """Run so many rounds through so many connections, of which all but a few are silent from round `silent` on; see `Run`."""
-    jit.ensure([WALK])
+    objects.ensure([WALK])
     before = own_memory()
     config = RuntimeConfig(conntrack=ConntrackConfig(**conntrack))
     source = Synthetic(kind, connections, rounds, silent)

@@ -11,7 +11,7 @@ from pathlib import Path
 import measure
 import pytest
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.state.layout import BURST, CONNECTION, PACKET
 from retina_jit.state.table import TABLE, set_up
 
@@ -33,7 +33,7 @@ class Table:
         self.record = t
 
     def run(self, name: str, spread: int = 0x85EBCA6B) -> int:
-        return jit.function(f"{KERNELS}:{name}")(self._home.address, self._rows.address, self.live, spread)
+        return objects.function(f"{KERNELS}:{name}")(self._home.address, self._rows.address, self.live, spread)
 
     def rows_alone(self) -> float:
         """Seconds that making the rows takes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.datatypes.own import OwnType
 from retina_jit.errors import SubscriptionError
 from retina_jit.own import DoesNotCompile, OwnEntry
@@ -21,7 +21,7 @@ def own_function(t: type[OwnType], name: str) -> OwnEntry:
     return OwnEntry(where, t.FUNCTIONS[name], "state, row", ["user(state_at(state), packet_at(row))", "return 0"], values=values)
 
 
-def compile_own(t: type[OwnType], own: OwnEntry) -> jit.Entry:
+def compile_own(t: type[OwnType], own: OwnEntry) -> objects.Entry:
     """Compile a function of a data type of the user's own."""
     try:
         return own.entry()
@@ -55,7 +55,7 @@ def own_callback(s: Subscription, views: Sequence[tuple[Any, int]], texts: Seque
     return OwnEntry(f"callback {s.name}", s.callback, "place, state", lines, imports, values)
 
 
-def compile_callback(s: Subscription, own: OwnEntry) -> jit.Entry:
+def compile_callback(s: Subscription, own: OwnEntry) -> objects.Entry:
     """Compile a user's function."""
     try:
         return own.entry()

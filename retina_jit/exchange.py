@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.datatypes.base import DataType
 from retina_jit.errors import SubscriptionError
 from retina_jit.memory import Region
@@ -113,7 +113,7 @@ class Exchange:
 
     def __post_init__(self) -> None:
         old, new = self.old, self.new
-        jit.ensure(UNITS)
+        objects.ensure(UNITS)
         waiting: dict[tuple[Any, ...], list[int]] = defaultdict(list)
         for n, s in enumerate(old.subscriptions):
             waiting[_key(s)].append(n)
@@ -279,7 +279,7 @@ def _regroup(worker: Any, exchange: Exchange, sets: np.ndarray[Any, Any]) -> np.
         for half in range(2):
             bit = (sets[:, half * words_before + a // 64] >> np.uint64(a % 64)) & np.uint64(1)
             said[:, half * words + b // 64] |= bit << np.uint64(b % 64)
-    intern, mine = jit.function(UNITS[0]), _view(np.dtype(np.uint64), int(worker.words["mine"]), 2 * words)
+    intern, mine = objects.function(UNITS[0]), _view(np.dtype(np.uint64), int(worker.words["mine"]), 2 * words)
     numbers = np.zeros(len(sets), np.uint32)
     for n in range(len(sets)):
         mine[:] = said[n]
@@ -311,7 +311,7 @@ def _readdress_notes(worker: Any, exchange: Exchange, notes: int) -> None:
     """Sessions that are kept for one subscription, and its streams, become those of the one that it goes on as."""
     if not notes:
         return
-    give_back = jit.function(UNITS[1])
+    give_back = objects.function(UNITS[1])
     found, lives = _view(NOTE, notes, int(worker.table["unused"])), _rows(worker)["life"] != FREE
     for at in found["stored"][lives & (found["stored"] != 0)].tolist():
         while at:

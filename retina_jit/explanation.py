@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.config import RuntimeConfig
 from retina_jit.filters import FilterSpec, Plan, compile_filters
 from retina_jit.filters.explain import Branch
@@ -274,12 +274,12 @@ def measure(subscriptions: Sequence[Subscription], sources: Iterable[str | os.Pa
     for name, note in zip(ORDER, notes):
         if program.stages[name]:
             note["code"], note["words"] = program.stages[name], program.plan.words
-            worker.words[f"{name}_stage"] = jit.address(f"retina_jit.pipeline.measuring:{name}")
+            worker.words[f"{name}_stage"] = objects.address(f"retina_jit.pipeline.measuring:{name}")
     worker.words["tables"] = given[room:].ctypes.data
     result: Result = runtime.run()
     c = result.counters
     # Calls take some ten nanoseconds, and so does asking for the time.
-    cost = jit.function("retina_jit.pipeline.measuring:clock_cost")
+    cost = objects.function("retina_jit.pipeline.measuring:clock_cost")
     clock = min(cost(TIMES) for _ in range(20)) / TIMES  # the least: others may run meanwhile
 
     def each(m: Any) -> float:

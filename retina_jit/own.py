@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from retina_jit import jit
+from retina_jit import jit, objects
 from retina_jit.errors import CompileError
 from retina_jit.jit import make_raw
 from retina_jit.packing import Packer, Unpackable
@@ -78,7 +78,7 @@ class OwnEntry:
         text += ["", *given, *(f"{n}_at = at({n})" for n, v in self.values.items() if hasattr(v, "fields")), "", ""]
         return "\n".join([*text, decorator, f"def call({self.parameters}):", *(f"    {line}" for line in self.lines), ""])
 
-    def entry(self) -> jit.Entry:
+    def entry(self) -> objects.Entry:
         """Return it compiled.
 
         Raises
@@ -90,12 +90,12 @@ class OwnEntry:
         """
         if self.unit and not self.failed:
             try:
-                return jit.function(self.unit)
+                return objects.function(self.unit)
             except CompileError as fault:
                 log.info("%s: %s", self.where, fault)
         return self._compile_here()
 
-    def _compile_here(self) -> jit.Entry:
+    def _compile_here(self) -> objects.Entry:
         import numba
 
         function: Any = self.function
@@ -109,7 +109,7 @@ class OwnEntry:
         scope: dict[str, Any] = {**self.values, "user": self.dispatcher}
         exec(self._source(set(), (), ""), scope)  # noqa: S102
         try:
-            return jit.adopt(jit.own_kernel(scope["call"], kept=False), self.where)
+            return objects.adopt(jit.own_kernel(scope["call"], kept=False), self.where)
         except KeyError:
             raise
         except Exception as fault:  # Numba's passes raise what they like over code that they do not understand

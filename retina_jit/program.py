@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.compiled import compile_callback, compile_own, own_callback, own_function
 from retina_jit.datatypes.base import DataType
 from retina_jit.datatypes.column import columns
@@ -81,7 +81,7 @@ class Program:
         A filter or a combination of data types that cannot work.
     """
 
-    def __init__(self, subscriptions: Sequence[Subscription], progress: jit.Progress | None = None, tunnels: int = 0, sampled: bool = False) -> None:
+    def __init__(self, subscriptions: Sequence[Subscription], progress: objects.Progress | None = None, tunnels: int = 0, sampled: bool = False) -> None:
         if not subscriptions:
             raise SubscriptionError("no subscription: decorate a function with @subscribe(filter)")
         self.subscriptions = list(subscriptions)
@@ -98,15 +98,15 @@ class Program:
         self._compile(progress)
         self._lay_out()
 
-    def _compile(self, progress: jit.Progress | None) -> None:
+    def _compile(self, progress: objects.Progress | None) -> None:
         own = [e for e in self._own() if e.unit]
         try:
-            jit.ensure([*self.units(), *(e.unit for e in own)], progress)
+            objects.ensure([*self.units(), *(e.unit for e in own)], progress)
         except CompileError:
-            jit.ensure(self.units(), progress)
+            objects.ensure(self.units(), progress)
             # What is wrong with a function of the user's is said when it is laid out, by its name and line.
             for e in own:
-                e.failed = not jit._object_file(e.unit).exists()
+                e.failed = not objects._object_file(e.unit).exists()
 
     def _own(self) -> list[OwnEntry]:
         """Return the entries around functions of the user's."""
@@ -184,7 +184,7 @@ class Program:
             self._texts.append(text)
             r["text"], r["text_len"] = text.ctypes.data, len(s.filter.encode())
             for k, t in enumerate(s.types):
-                r[f"project{k}"] = jit.address(project_unit(s, t))
+                r[f"project{k}"] = objects.address(project_unit(s, t))
                 r[f"offset{k}"] = self.offsets[owner][k]
                 if s.level in AT_END:
                     self._describe_kept(r, k, t, self._items(owner, t))
@@ -213,7 +213,7 @@ class Program:
             self.services[p.number]["name"], self.services[p.number]["name_len"] = name.ctypes.data, len(name)
         self._lay_out_ports()
         self.tables = np.array([t.ctypes.data for t in self.plan.tables] or [0], np.int64)
-        self.stages = {name: jit.address(self.plan.units[name]) if name in self.plan.units else 0 for name in STAGES}
+        self.stages = {name: objects.address(self.plan.units[name]) if name in self.plan.units else 0 for name in STAGES}
 
     def _lay_out_ports(self) -> None:
         """Note which protocols are found on some ports only, and which others not there."""
@@ -228,13 +228,13 @@ class Program:
 
     def _turns(self, module: str) -> int:
         """Return which needed protocols a parser may hand over to, a bit each."""
-        names = getattr(jit.load_module(module), "TURNS_INTO", ())
+        names = getattr(objects.load_module(module), "TURNS_INTO", ())
         return sum(1 << p.number for p in self.needed if p.name in names)
 
     def _describe_service(self, record: Any, module: str) -> None:
         for entry in ("probe", "parse", "finish", "release"):
-            record[entry] = jit.address(f"{module}:{entry}")
-        record["state_size"], record["turns"] = jit.load_module(module).STATE.itemsize, self._turns(module)
+            record[entry] = objects.address(f"{module}:{entry}")
+        record["state_size"], record["turns"] = objects.load_module(module).STATE.itemsize, self._turns(module)
 
     def _items(self, n: int, t: type[DataType]) -> list[type[DataType]]:
         """Return what a list type of subscription `n` is made of: sessions that its filter leaves possible."""
@@ -278,14 +278,14 @@ class Program:
         for item in used:
             record = self.kinds[kind_of(item)]
             record["service"] = self.sessions[item.SERVICE].number
-            record["project"], record["size"] = jit.address(item.PROJECT), item.RECORD.itemsize
+            record["project"], record["size"] = objects.address(item.PROJECT), item.RECORD.itemsize
 
     def _lay_out_own(self) -> None:
         """Number the data types of the user's own: one per type, but for streams that clear theirs."""
         numbers: dict[Any, int] = {}
         # What tells each of them from the others, also in another program: what it is, the slot that it is for alone, ...
         self.own_numbers: dict[tuple[Any, ...], int] = {}
-        self._own_entries: list[jit.Entry] = []
+        self._own_entries: list[objects.Entry] = []
         self.own, self.own_size = np.zeros(MOST_OWN, OWN), 0
         for n, s in enumerate(self.subscriptions):
             for k, t in enumerate(s.types):
@@ -364,7 +364,7 @@ class Program:
     @property
     def needs_crypto(self) -> bool:
         """Whether a session parser works on encrypted packets."""
-        return any(getattr(jit.load_module(p.module), "CRYPTO", False) for p in self.needed)
+        return any(getattr(objects.load_module(p.module), "CRYPTO", False) for p in self.needed)
 
     def transport_services(self, transport: str) -> int:
         """Return which needed session protocols a transport can carry, a bit each."""

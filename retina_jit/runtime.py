@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retina_jit import jit, privileges, stats
+from retina_jit import objects, privileges, stats
 from retina_jit.config import RuntimeConfig, to_toml
 from retina_jit.config_network import MonitorConfig
 from retina_jit.delivery.dispatch import Dispatcher
@@ -124,7 +124,7 @@ class Runtime:
         sources: Iterable[str | os.PathLike[str]],
         config: RuntimeConfig | None = None,
         *,
-        progress: jit.Progress | None = None,
+        progress: objects.Progress | None = None,
         tick: Tick | None = None,
         share: tuple[int, int, int] | None = None,
     ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import jit, stats
+from retina_jit import objects, stats
 from retina_jit.backing import Backing, Growing
 from retina_jit.config import RuntimeConfig
 from retina_jit.delivery.event import CONTEXT, MAX_EVENT
@@ -144,7 +144,7 @@ class Worker:
         w["getting"], w["got"] = reserve(8 * words).address, reserve(8 * words).address
         w["tables"] = p.tables.ctypes.data
         for name, unit in FIREWALLS.items():
-            w[name] = jit.address(unit)
+            w[name] = objects.address(unit)
         for name, address in p.stages.items():
             w[f"{name}_stage"] = address
         # The worker's own copy: compiled callbacks have a state per worker.
@@ -268,7 +268,7 @@ class Worker:
 
     def _load(self) -> None:
         """Load the endless kernel; later this process may not have the right to."""
-        self._run, self._finish = jit.function(f"{self.loop}:run"), jit.function(f"{self.loop}:finish")
+        self._run, self._finish = objects.function(f"{self.loop}:run"), objects.function(f"{self.loop}:finish")
 
     def snapshot(self) -> dict[str, int]:
         """Return the counters as they are now; from any thread."""
@@ -367,7 +367,7 @@ class Worker:
             self.source = source
             self.words["wait"] = self._waits(source)
             self.words["source"] = source.address
-            self.words["walk"] = jit.address(source.walk_unit) if self._prefilter is None else self._prefilter.put_before(source)
+            self.words["walk"] = objects.address(source.walk_unit) if self._prefilter is None else self._prefilter.put_before(source)
             self.words["workers"] = source.give_to(int(self.words["id"]), self._workers)
             self.opened.set()
             status = self._process(source)

@@ -36,7 +36,7 @@ def _packages() -> Finding:
 
 def _cache() -> Finding:
     from retina_jit.errors import CompileError
-    from retina_jit.jit import cache_dir
+    from retina_jit.stamp import cache_dir
 
     try:
         path = cache_dir()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.datatypes.base import DataType, snake
 from retina_jit.datatypes.column import Column, columns
 from retina_jit.datatypes.sessions import Listed, items_of, kind_of
@@ -122,7 +122,7 @@ class Steps:
         if kind == "objects":
             return self._objects(c, base)
         assert kind == "custom", kind
-        return {"code": program.CUSTOM, "a": jit.address(options["write"])}
+        return {"code": program.CUSTOM, "a": objects.address(options["write"])}
 
     def _objects(self, c: Column, base: int) -> dict[str, int]:
         address, steps = JsonProgram(self._pool).item(c.options["type"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.datatypes.base import View
 from retina_jit.datatypes.column import Column, columns, decoded, split_numbers, split_texts
 from retina_jit.datatypes.programs import CellProgram, custom_units
@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 SCAN = "retina_jit.delivery.scan"
 UNITS = (f"{SCAN}:gather", f"{SCAN}:gather_bytes", f"{SCAN}:gather_cells", "retina_jit.formats.cells:put_cell", "retina_jit.formats.json_lines:run")
 
-_entry = cache(jit.function)
+_entry = cache(objects.function)
 _pool = Pool()
 _steps: dict[Column, int] = {}
 
@@ -32,7 +32,7 @@ def units(view: type[View]) -> list[str]:
 
 @cache
 def _calls() -> int:
-    return _pool.array(np.array([jit.address(u) for u in UNITS[3:]], np.int64))
+    return _pool.array(np.array([objects.address(u) for u in UNITS[3:]], np.int64))
 
 
 def _step(c: Column) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.delivery.columns import Columns
 from retina_jit.delivery.event import EVENT
 from retina_jit.delivery.sinks import Sinks, address_of
@@ -116,7 +116,7 @@ class Dispatcher:
         self._worker = worker
         self._ring = int(worker["ring"])
         self._size = int(worker["ring_size"])
-        self._scan = jit.function(SCAN)
+        self._scan = objects.function(SCAN)
         self._out = np.zeros(MOST_EVENTS + 1, np.int64)
         self._out_address = self._out.ctypes.data
         self._subscriptions = subscriptions

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.errors import FilterError
 from retina_jit.filters import conditions, load
 from retina_jit.filters.halves import parts_of
@@ -161,7 +161,7 @@ class Plan:
         """
         found = list(self.data)
         for index, unit in self.readers.items():
-            found[index] = np.array([jit.address(unit)], np.int64)
+            found[index] = np.array([objects.address(unit)], np.int64)
         for index, (call, _) in self.calls.items():
             found[index] = np.array([entries(call, self.wrapped[index])["call"].address], np.int64)
         return found

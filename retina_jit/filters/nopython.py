@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.errors import PredicateError
 from retina_jit.filters.predicates import Call, Predicate
 from retina_jit.own import DoesNotCompile, OwnEntry
@@ -46,7 +46,7 @@ def own_entries(call: Call, protocol: Protocol | None) -> dict[str, OwnEntry]:
     return made
 
 
-def entries(call: Call, own: dict[str, OwnEntry]) -> dict[str, jit.Entry]:
+def entries(call: Call, own: dict[str, OwnEntry]) -> dict[str, objects.Entry]:
     """Return the entries that `own_entries` gave for the call, compiled.
 
     Raises
@@ -95,7 +95,7 @@ def _wrap(
     return OwnEntry(f"predicate {p.name}: {name}", function, parameters, [*before, f"return {text}"], [*imports, *own], {**records, **values})
 
 
-def _compiled(p: Predicate, name: str, own: OwnEntry) -> jit.Entry:
+def _compiled(p: Predicate, name: str, own: OwnEntry) -> objects.Entry:
     function = p.functions[name]
     try:
         return own.entry()

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.errors import SourceError
 from retina_jit.ingest.layout import RING, SOURCE
 from retina_jit.ingest.refill import POLLIN, WAIT_MS, poll
@@ -172,7 +172,7 @@ class InterfaceSource(Walked):
         self._ring_home = memory.Region(RING.itemsize)
         self._ring = self._ring_home.array(RING, 1)[0]
         self._words["number"], self._words["device"] = first, self._ring_home.address
-        self._words["more"] = jit.address(f"{__name__}:more")
+        self._words["more"] = objects.address(f"{__name__}:more")
         self._map: mmap.mmap | None = None
         self._dropped = 0
         self._asking = threading.Lock()

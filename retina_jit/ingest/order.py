@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.ingest.source import open_source
 from retina_jit.state.layout import PACKET
 from retina_jit.status import Status
@@ -18,7 +18,7 @@ def first_time(path: str) -> int:
     """
     row = memory.Region(PACKET.itemsize)
     with open_source(path, peek=True) as source:
-        walk = jit.function(source.walk_unit)
+        walk = objects.function(source.walk_unit)
         while walk(source.address, row.address, 1) == 0:
             if source.status not in (Status.NEED_INPUT, Status.SHRUNK) or not source.refill():
                 return -1

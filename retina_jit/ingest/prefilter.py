@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.errors import FilterError
 from retina_jit.ingest.bpf import Compiled, Instruction, targets
 from retina_jit.ingest.guard import is_gone
@@ -254,7 +254,7 @@ class Prefilter:
         for row, link in zip(rows, links, strict=True):
             row["link"] = link
             row["first"] = self.write(compiled.programs[link]) if link in compiled.programs else 0
-        jit.address(f"{__name__}:walk")
+        objects.address(f"{__name__}:walk")
 
     def _reserve(self, size: int) -> memory.Region:
         self._regions.append(memory.Region(size))
@@ -283,8 +283,8 @@ class Prefilter:
         if record["interfaces"] == 0 and link in self._compiled.refused:
             raise FilterError(f"{source.name}: {describe(link)}: {self._compiled.refused[link]}")
         record["prefilter"] = self._regions[0].address
-        self._words["walk"], self._words["strange"] = jit.address(source.walk_unit), 0
-        return jit.address(f"{__name__}:walk")
+        self._words["walk"], self._words["strange"] = objects.address(source.walk_unit), 0
+        return objects.address(f"{__name__}:walk")
 
     def problem(self, source: Any) -> str:
         """Return what is to be told of a source; empty if all went well."""

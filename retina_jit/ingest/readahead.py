@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.ingest.layout import HINTS_AHEAD, MAX_CAPLEN, SOURCE
 from retina_jit.jit import entry, external, kernel
 from retina_jit.memory import atomic_load, atomic_store, compare_and_swap, load64, store64
@@ -284,7 +284,7 @@ class ReadAhead:
         words["swap"], words["header"] = source["swap"], source["header"]
         self._thread: threading.Thread | None = None
         if _cores() > readers or readers == 1:
-            helper = jit.function("retina_jit.ingest.readahead:help_reading")
+            helper = objects.function("retina_jit.ingest.readahead:help_reading")
             self._thread = threading.Thread(target=helper, args=(self.address,), name="retina-jit reader", daemon=True)
             self._thread.start()
 

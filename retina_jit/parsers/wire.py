@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 from retina_jit import memory
-from retina_jit.jit import CHECKED, leaf, make_raw
+from retina_jit.jit import leaf, make_raw
+from retina_jit.stamp import CHECKED
 
 
 def _reader(name: str, width: int, *, swap: bool) -> Any:

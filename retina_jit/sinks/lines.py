@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.datatypes.base import DataType
 from retina_jit.datatypes.programs import CellProgram, JsonProgram, custom_units, refuse_lists
 from retina_jit.errors import ConfigError
@@ -53,7 +53,7 @@ class Lines:
         """Learn which of `count` subscriptions write here: number -> data types and where their records stand."""
         programs = [self.program(*mine[n]) if n in mine else (0, 0) for n in range(count)]
         self._programs = table_of(self._pool, programs)
-        self._write = jit.function(self.UNIT)
+        self._write = objects.function(self.UNIT)
         self._runner = self.runner()
 
     def program(self, types: Sequence[type[DataType]], offsets: Sequence[int]) -> tuple[int, int]:
@@ -111,7 +111,7 @@ class JsonLines(Lines):
 
     def runner(self) -> int:
         """Return the address of what writes an object."""
-        return jit.address(RUN_JSON)
+        return objects.address(RUN_JSON)
 
 
 class Csv(Lines):
@@ -163,4 +163,4 @@ class Csv(Lines):
 
     def runner(self) -> int:
         """Return the address of two words: what writes a cell, and what writes an object in it."""
-        return self._pool.array(np.array([jit.address(self.PUT_CELL), jit.address(RUN_JSON)], np.int64))
+        return self._pool.array(np.array([objects.address(self.PUT_CELL), objects.address(RUN_JSON)], np.int64))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.delivery.event import EVENT
 
 SCAN = "retina_jit.delivery.scan:scan"
@@ -18,7 +18,7 @@ class Scanner:
     """Finds events. The entry `SCAN` has to be compiled before it is made."""
 
     def __init__(self) -> None:
-        self._scan = jit.function(SCAN)
+        self._scan = objects.function(SCAN)
 
     def __call__(self, address: int, length: int) -> tuple[int, np.ndarray[Any, Any]]:
         """Return how many bytes the whole events take among `length` from `address` on, and a word for each of them."""

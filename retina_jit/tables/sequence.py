@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.state.layout import PACKET, TCP, UDP
 
 DECODE = "retina_jit.parsers.packet.decode:decode_rows"
@@ -63,7 +63,7 @@ def segments(packets: Sequence[Mapping[str, Any]], link: int) -> list[Segment]:
         # An event that was too long is without the bytes of its last packets.
         row["frame"], row["caplen"], row["length"], row["link"] = data.ctypes.data, len(p["data"] or b""), p["length"], link
     region.array(PACKET, len(packets))[:] = rows
-    jit.function(DECODE)(region.address, len(packets))
+    objects.function(DECODE)(region.address, len(packets))
     found: list[Segment] = []
     at: list[int | None] = [None, None]  # number of the last byte, modulo 2^32
     passed, sent = [0, 0], [0, 0]  # the same since the first byte; bytes of datagrams

@@ -21,7 +21,7 @@ from traffic import Frame, pcap_bytes
 from traffic.capture import Interface, PcapngWriter
 
 import retina_jit as rj
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.errors import FilterError
 from retina_jit.ingest.bpf import compile_for_all
 from retina_jit.ingest.prefilter import Prefilter
@@ -153,7 +153,7 @@ def test_time_goes_on_with_refused_frames_of_a_live_source(live: bool, tmp_path:
     with open_source(path) as source:
         assert prefilter.put_before(source)
         source.record["more"] = int(live)
-        assert jit.function("retina_jit.ingest.prefilter:walk")(source.address, rows.address, 64) == 0
+        assert objects.function("retina_jit.ingest.prefilter:walk")(source.address, rows.address, 64) == 0
         done = int(counters.array("i8", 3)[2])
         assert (int(source.record["idle"]), 0 < done < 5000) == (1, True)
         assert int(source.record["clock"]) == (10**18 + (done - 1) * 1000 if live else 0)

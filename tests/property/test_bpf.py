@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import bpf, bpf_machine
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.ingest.bpf import Compiled, Instruction, check
 from retina_jit.ingest.operations import OPERATIONS
 from retina_jit.ingest.prefilter import Prefilter
@@ -57,7 +57,7 @@ def machine() -> Prefilter:
     return Prefilter(Compiled("", {}, {}), 0, 0, 0)
 
 
-_judge = cache(lambda: jit.function("retina_jit.ingest.prefilter:judge"))
+_judge = cache(lambda: objects.function("retina_jit.ingest.prefilter:judge"))
 _cells = memory.Region(128)
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from oracle import dns_records as oracle
 from support.sessions import parser
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.datatypes.dns_transaction import DnsTransaction
 
 UDP = 17
@@ -49,7 +49,7 @@ def as_json(seen: DnsTransaction) -> tuple[Any, Any]:
     start, out = int(held.ctypes.data), int(_out.ctypes.data)
     shown = []
     for name in ("write_query", "write_response"):
-        write = jit.function(f"retina_jit.parsers.dns.objects:{name}")
+        write = objects.function(f"retina_jit.parsers.dns.objects:{name}")
         end = write(start + seen._at, start + seen._event, out, out + _ROOM)
         assert end
         shown.append(json.loads(_out[: end - out].tobytes()))

@@ -26,7 +26,7 @@ from support.sessions import keeper
 from support.suite import one_at_a_time
 from traffic import packets
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.errors import FilterError
 from retina_jit.filters import FilterSpec, Plan, compile_filters
 from retina_jit.filters.conditions import ROOM
@@ -145,13 +145,13 @@ _asked: dict[str, int] = {}
 def _address(unit: str) -> int:
     if unit not in _asked:
         with one_at_a_time():
-            _asked[unit] = jit.address(unit)
+            _asked[unit] = objects.address(unit)
     return _asked[unit]
 
 
 @cache
-def _decide_all() -> jit.Entry:
-    return jit.function(f"{Path(filter_kernels.__file__)}:decide_all")
+def _decide_all() -> objects.Entry:
+    return objects.function(f"{Path(filter_kernels.__file__)}:decide_all")
 
 
 def ask(plan: Plan) -> tuple[list[tuple[int, int]], Answers]:
@@ -164,7 +164,7 @@ def ask(plan: Plan) -> tuple[list[tuple[int, int]], Answers]:
     stage = {name: _address(unit) for name, unit in plan.units.items()}
     rows.array["verdict"] &= 0x7F
     room = np.zeros(max(1, count * n), np.int64)
-    found = jit.Entry("packet", stage["packet"], 4)(place, rows.address, count, int(room.ctypes.data))
+    found = objects.Entry("packet", stage["packet"], 4)(place, rows.address, count, int(room.ctypes.data))
     pairs = [(int(w) >> 32, int(w) & 0xFFFFFFFF) for w in room[:found]]
     packet = np.zeros((n, count), bool)
     for row, s in pairs:
@@ -248,7 +248,7 @@ def pool() -> list[Plan]:
 def alone() -> Answers:
     """What each filter of the pool says as a program of its own."""
     with one_at_a_time():
-        jit.ensure(unit for plan in pool() for unit in plan.units.values())
+        objects.ensure(unit for plan in pool() for unit in plan.units.values())
     found = [ask(plan)[1] for plan in pool()]
     return Answers(*(np.concatenate([getattr(a, name) for a in found]) for name in ("packet", "goes_on", "connection", "of_case")))
 
@@ -340,6 +340,6 @@ def test_a_program_of_n_as_code():
     made = list(programs(AS_CODE, 11))
     with one_at_a_time():
         plans = [_compiled([pool()[i].specs[0] for i in members], "code") for members in made]
-        jit.ensure(unit for plan in plans for unit in plan.units.values())
+        objects.ensure(unit for plan in plans for unit in plan.units.values())
     assert sum(_compare(members, "code") for members in made) > 10 * AS_CODE
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects, stamp
 from retina_jit.parsers.protocol import KINDS, Protocol, Reader, protocols
 from retina_jit.state.layout import PACKET
 from retina_jit.status import Parse
@@ -58,14 +58,14 @@ def _source(p: Protocol) -> str:
 
 
 @cache
-def _probe(name: str) -> jit.Entry:
+def _probe(name: str) -> objects.Entry:
     text = _source(HEADERS[name])
-    folder = jit.cache_dir() / "test_registry"
+    folder = stamp.cache_dir() / "test_registry"
     folder.mkdir(exist_ok=True)
     file = folder / f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:12]}.py"
     if not file.exists():
         file.write_text(text)
-    return jit.function(f"{file}:probe_{name}")
+    return objects.function(f"{file}:probe_{name}")
 
 
 _bytes = memory.Region(4096)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.sessions import Shown, Timed, parser
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.datatypes import data_types
 from retina_jit.jit import Kernel
 from retina_jit.parsers.protocol import SessionExample, protocols
@@ -54,7 +54,7 @@ def test_a_data_type_shows_it(name: str) -> None:
     shown = [t for t in data_types().values() if name == t.SERVICE]
     assert shown
     for data_type in shown:
-        assert jit.function(data_type.PROJECT)
+        assert objects.function(data_type.PROJECT)
 
 
 @each

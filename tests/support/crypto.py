@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.parsers.crypto import hkdf
 from retina_jit.parsers.crypto.library import Crypto
 
@@ -23,7 +23,7 @@ def provider(library: bool) -> Crypto:
 
 def _call(name: str, *words: int) -> int:
     held = np.array(words, np.int64)
-    return jit.function(f"{KERNELS}:{name}")(int(held.ctypes.data))
+    return objects.function(f"{KERNELS}:{name}")(int(held.ctypes.data))
 
 
 def _hold(data: bytes) -> ctypes.Array[ctypes.c_char]:
@@ -41,7 +41,7 @@ def open_message(library: bool, key: bytes, nonce: bytes, associated: bytes, sea
 
 def encrypt_block(library: bool, key: bytes, block: bytes) -> bytes:
     out, k, b = _hold(bytes(32)), _hold(key), _hold(block)
-    entry = jit.function(f"{KERNELS}:encrypt_block")
+    entry = objects.function(f"{KERNELS}:encrypt_block")
     entry(provider(library).address, ctypes.addressof(k), ctypes.addressof(b), ctypes.addressof(out), int(_work.ctypes.data))
     return out.raw[:16]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.delivery.event import CONTEXT
 from retina_jit.parsers.protocol import SessionExample, protocols
 from retina_jit.state.layout import INPUT
@@ -101,14 +101,14 @@ class Player:
         entries.append(parser.types[0].PROJECT)
         entries.append(f"{parser.reader_file}:read")
         readers = [parser.order[n] | KINDS.get(f.kind, 0) << 32 for n, f in parser.protocol.fields.items() if not f.keyed]
-        jit.ensure([unit, *entries])
-        self._table = np.array([*map(jit.address, entries), *readers], np.int64)
+        objects.ensure([unit, *entries])
+        self._table = np.array([*map(objects.address, entries), *readers], np.int64)
         self._readers = len(readers)
         self._state, self._given, self._context = np.zeros(1, parser.module.STATE), np.zeros(1, INPUT), np.zeros(1, CONTEXT)
         self._given["arena"], self._given["crypto"] = parser.arena_address, parser.crypto.address
         self._room = np.zeros(8 + (1 << 20) + 64, np.uint8)
         self._room[:8].view(np.int64)[0] = parser.types[0].RECORD.itemsize
-        self._work = jit.function(unit)
+        self._work = objects.function(unit)
 
     def play(self, conversations: bytes, count: int, every_item: bool = False) -> int:
         """Run `count` conversations that `packed` has made, one behind the other; ask for every item of lists, or for two.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oracle.decode import COLUMNS
 from traffic import packets
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.state.layout import PACKET
 
 DECODE = "retina_jit.parsers.packet.decode:decode_rows"
@@ -30,7 +30,7 @@ def decode_frames(frames: Sequence[FrameCase]) -> list[dict[str, int]]:
         bytes_[at : at + len(data)] = np.frombuffer(data, np.uint8)
         row["frame"], row["caplen"], row["length"], row["link"] = held.address + at, len(data), length, link
         at += len(data)
-    pending = jit.function(DECODE)(rows_memory.address, len(frames))
+    pending = objects.function(DECODE)(rows_memory.address, len(frames))
     out = [{name: int(row[name]) for name in COLUMNS} for row in rows]
     assert pending == sum(row["verdict"] == 0 for row in out)
     return out

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects, stamp
 from retina_jit.errors import FilterError
 from retina_jit.filters import FilterSpec, Plan, compile_filters
 from retina_jit.filters.conditions import ROOM
-from retina_jit.jit import cache_dir
 from retina_jit.parsers.protocol import Field, protocols
+from retina_jit.stamp import cache_dir
 from retina_jit.state import layout
 from retina_jit.state.layout import CONTINUE, PACKET
 
@@ -37,7 +37,7 @@ class Rows:
             row["frame"], row["caplen"], row["length"], row["link"] = self._bytes.address + at, len(data), length, link
             row["number"], row["ts"] = n, 1_700_000_000_000_000_000 + n
             at += len(data)
-        jit.function(DECODE)(self._rows.address, len(frames))
+        objects.function(DECODE)(self._rows.address, len(frames))
 
     @property
     def address(self) -> int:
@@ -54,10 +54,10 @@ class Runner:
     def __init__(self, plan: Plan, stages: Iterable[str] | None = None) -> None:
         self.plan = plan
         wanted = set(plan.stages) if stages is None else set(stages)
-        jit.ensure(unit for name, unit in plan.units.items() if name in wanted or name not in plan.stages)
+        objects.ensure(unit for name, unit in plan.units.items() if name in wanted or name not in plan.stages)
         self._tables = plan.tables
         self._addresses = np.array([t.ctypes.data for t in self._tables] or [0], np.int64)
-        self._stages = {name: jit.function(plan.units[name]) for name in plan.stages if name in wanted}
+        self._stages = {name: objects.function(plan.units[name]) for name in plan.stages if name in wanted}
 
     @property
     def tables(self) -> int:
@@ -137,8 +137,8 @@ def _reading() -> tuple[Any, dict[tuple[str, str], int]]:
     file = cache_dir() / "test_read_fields.py"
     if not file.exists() or file.read_text() != text:
         file.write_text(text)
-        jit.forget_sources()
-    return jit.function(f"{file}:read_fields"), places
+        stamp.forget_sources()
+    return objects.function(f"{file}:read_fields"), places
 
 
 @dataclass

@@ -8,13 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.ingest.source import CaptureSource, open_source
 from retina_jit.state.layout import PACKET
 from retina_jit.status import Status
 
 MOST = 64
-_function = cache(jit.function)
+_function = cache(objects.function)
 _rows = memory.Region(MOST * PACKET.itemsize)
 
 

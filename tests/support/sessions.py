@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import jit
+from retina_jit import objects, stamp
 from retina_jit.datatypes import data_types
 from retina_jit.delivery.event import CONTEXT, EVENT
-from retina_jit.jit import cache_dir
 from retina_jit.memory import Region
 from retina_jit.parsers.crypto.library import Crypto
 from retina_jit.parsers.protocol import protocols
 from retina_jit.parsers.session.contract import NOT_OURS, READY, STOP
+from retina_jit.stamp import cache_dir
 from retina_jit.state.arena import ARENA
 from retina_jit.state.layout import INPUT
 
@@ -58,8 +58,8 @@ class Parser:
         units["project"] = self.types[0].PROJECT
         units["read"] = f"{self.reader_file}:read"
         self._write_readers()
-        jit.ensure(units.values())
-        self._entries: dict[str, Callable[..., int]] = {n: jit.function(u) for n, u in units.items()}
+        objects.ensure(units.values())
+        self._entries: dict[str, Callable[..., int]] = {n: objects.function(u) for n, u in units.items()}
         self._arena_memory = Region(arena_size)
         self._arena = np.zeros(1, ARENA)
         self.arena_address = int(self._arena.ctypes.data)
@@ -135,7 +135,7 @@ class Parser:
         text = "\n".join(lines) + "\n"
         if not self.reader_file.exists() or self.reader_file.read_text() != text:
             self.reader_file.write_text(text)
-            jit.forget_sources()
+            stamp.forget_sources()
 
 
 class Session:

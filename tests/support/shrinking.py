@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.ingest import readahead
 from retina_jit.ingest.source import open_source
 from retina_jit.state.layout import PACKET
@@ -28,12 +28,12 @@ KERNELS = str(Path(__file__).with_name("ingest_kernels.py"))
 
 def main(scenario: str, path: str, size: int) -> None:
     rows = memory.Region(64 * PACKET.itemsize)
-    decode = jit.function("retina_jit.parsers.packet.decode:decode_rows")
-    gone = jit.function(f"{KERNELS}:gone")
-    fill_all = jit.function(f"{KERNELS}:fill_all")
+    decode = objects.function("retina_jit.parsers.packet.decode:decode_rows")
+    gone = objects.function(f"{KERNELS}:gone")
+    fill_all = objects.function(f"{KERNELS}:fill_all")
     readahead.is_worth = lambda _: False  # a large file would be read, not mapped
     source = open_source(path)
-    walk = jit.function(source.walk_unit)
+    walk = objects.function(source.walk_unit)
     frames = walk(source.address, rows.address, 64)
     decode(rows.address, frames)
     answers = [gone(source.address)]

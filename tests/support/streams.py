@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.datatypes.base import DataType
 from retina_jit.delivery.event import CONTEXT_AT, put_bytes
 from retina_jit.jit import entry
@@ -111,5 +111,5 @@ def install(program: Any) -> None:
     """Let a program run this parser instead of the one of TLS."""
     record = program.services[program.sessions["tls"].number]
     for name in ("probe", "parse", "finish", "release"):
-        record[name] = jit.address(f"{__file__}:{name}")
+        record[name] = objects.address(f"{__file__}:{name}")
     record["state_size"] = STATE.itemsize

@@ -13,8 +13,8 @@ from traffic import packets
 
 from retina_jit.filters import FilterSpec, Plan, compile_filters
 from retina_jit.filters.interpret import evaluate
-from retina_jit.jit import cache_dir
 from retina_jit.parsers.protocol import protocols
+from retina_jit.stamp import cache_dir
 from retina_jit.state.layout import CONNECTION, HISTORY_LETTERS, TRACK
 from support.filters import RowFacts, Rows, Runner
 from support.sessions import keeper

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.datatypes import base
 from retina_jit.datatypes.base import DataType
 from retina_jit.delivery.event import CONTEXT_AT, put_bytes
@@ -165,4 +165,4 @@ def install(program: Any) -> None:
     number = program.sessions["zz_b"].number
     for name in ("probe", "parse"):
         if program.services[number][name]:
-            program.services[number][name] = jit.address(f"{__file__}:{name}_b")
+            program.services[number][name] = objects.address(f"{__file__}:{name}_b")

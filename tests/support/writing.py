@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.datatypes.base import DataType, View
 from retina_jit.delivery.event import EVENT
 from retina_jit.delivery.sinks import address_of
@@ -42,7 +42,7 @@ class Parts:
 def opened(out: Any, layouts: Sequence[Sequence[type[DataType]]], sink: Any = None) -> Any:
     """A sink for several subscriptions whose records stand one behind the other."""
     sink = sink or JsonLines(out)
-    jit.ensure(u for types in layouts for u in sink.units(types))
+    objects.ensure(u for types in layouts for u in sink.units(types))
     mine: dict[int, Any] = {}
     for n, types in enumerate(layouts):
         at, offsets = HEAD, []

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.running import SAMPLES
 
-from retina_jit import jit, stamp
+from retina_jit import objects, stamp
 from retina_jit.errors import CompileError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,9 +36,9 @@ def twice(x):
 """
 RUN = """
 import sys
-from retina_jit import jit
+from retina_jit import objects, stamp
 units = sys.argv[1:]
-print(jit.ensure(units), [jit.function(u)(5) for u in units], "numba" in sys.modules)
+print(objects.ensure(units), [objects.function(u)(5) for u in units], "numba" in sys.modules)
 """
 
 
@@ -100,29 +100,29 @@ def test_damaged_object_file_is_compiled_again(tmp_path, monkeypatch, damage):
     unit = tmp_path / "good.py"
     unit.write_text("from retina_jit.jit import entry\n\n\n@entry\ndef answer(x):\n    return x + 1\n")
     monkeypatch.setenv("RETINA_JIT_CACHE", str(tmp_path / "cache"))
-    jit.ensure([f"{unit}:answer"])
+    objects.ensure([f"{unit}:answer"])
     (kept,) = (tmp_path / "cache").glob("answer-*.o")
     kept.write_bytes(damage(kept.read_bytes()))
-    assert jit.function(f"{unit}:answer")(41) == 42
+    assert objects.function(f"{unit}:answer")(41) == 42
 
 
 def test_kernel_that_does_not_compile_is_reported(tmp_path):
     bad = tmp_path / "bad.py"
     bad.write_text("from retina_jit.jit import entry\n\n\n@entry\ndef answer(x):\n    return x + nothing\n")
     with pytest.raises(CompileError, match="nothing"):
-        jit.function(f"{bad}:answer")
+        objects.function(f"{bad}:answer")
     bad.write_text("def answer(x):\n    return x\n")
-    jit.forget_sources()
+    stamp.forget_sources()
     with pytest.raises(CompileError, match="not an entry"):
-        jit.function(f"{bad}:answer")
+        objects.function(f"{bad}:answer")
 
 
 def test_stamps():
     unit = "retina_jit.delivery.scan:scan"
-    assert jit.stamp(unit) == jit.stamp(unit)
-    assert jit.stamp(unit) != jit.stamp("retina_jit.delivery.scan:other")
+    assert stamp.stamp(unit) == stamp.stamp(unit)
+    assert stamp.stamp(unit) != stamp.stamp("retina_jit.delivery.scan:other")
     with pytest.raises(CompileError, match="no module"):
-        jit.stamp("retina_jit.no_such:thing")
+        stamp.stamp("retina_jit.no_such:thing")
 
 
 def test_a_stamp_does_not_tell_where_files_lie(tmp_path):
@@ -158,9 +158,9 @@ def test_what_gets_another_stamp_each_time_is_not_compiled_for_ever(tmp_path, mo
     unit = tmp_path / "odd.py"
     unit.write_text("from retina_jit.jit import entry\n\n\n@entry\ndef answer(x):\n    return x\n")
     monkeypatch.setenv("RETINA_JIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(jit, "_object_file", lambda unit: tmp_path / "never")
+    monkeypatch.setattr(objects, "_object_file", lambda unit: tmp_path / "never")
     with pytest.raises(CompileError, match=r"answer was compiled 3 times, and is not in .*cache.* Fix: "):
-        jit.function(f"{unit}:answer")
+        objects.function(f"{unit}:answer")
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
@@ -170,12 +170,12 @@ def test_cache_folder_that_others_may_write_to_is_refused(tmp_path, monkeypatch,
     folder.chmod(mode)
     monkeypatch.setenv("RETINA_JIT_CACHE", str(folder))
     with pytest.raises(CompileError, match=f"chmod 700 {folder}"):
-        jit.cache_dir()
+        stamp.cache_dir()
 
 
 def test_cache_folder_is_made_private(tmp_path, monkeypatch):
     monkeypatch.setenv("RETINA_JIT_CACHE", str(tmp_path / "new" / "cache"))
-    assert stat.S_IMODE(jit.cache_dir().stat().st_mode) == 0o700
+    assert stat.S_IMODE(stamp.cache_dir().stat().st_mode) == 0o700
 
 
 def test_cache_folder_is_left_clean(copy):

@@ -15,7 +15,7 @@ import pytest
 from support.running import SAMPLES
 
 import retina_jit
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.errors import SubscriptionError
 from retina_jit.own import DoesNotCompile, OwnEntry
 from retina_jit.packing import Packer, Unpackable, unpack
@@ -191,7 +191,7 @@ def test_faults_are_those_of_this_process():
 def test_functions_are_packed_once_and_given_to_children_once(monkeypatch):
     packed, compiled = [], []
     monkeypatch.setattr(Packer, "function", lambda self, f, original=Packer.function: (packed.append(f.__name__), original(self, f))[1])
-    monkeypatch.setattr(jit, "_compile", lambda units, progress, original=jit._compile: (compiled.append(len(units)), original(units, progress))[1])
+    monkeypatch.setattr(objects, "_compile", lambda units, progress, original=objects._compile: (compiled.append(len(units)), original(units, progress))[1])
 
     @retina_jit.predicate
     def a_predicate(packet):

@@ -34,7 +34,7 @@ def imports(path: Path) -> set[str]:
 
 # ------------------------------------------------------------------------------------------------------------ layers
 
-BASE = {"errors", "foreign", "stamp", "symbols", "jit", "memory", "status", "stats", "strings", "links", "packing", "own"}
+BASE = {"errors", "foreign", "stamp", "symbols", "jit", "objects", "memory", "status", "stats", "strings", "links", "packing", "own"}
 LAYERS: dict[str, set[str]] = {
     # what a folder (or module) may import beside itself; a packet's path goes downwards
     "errors": set(),
@@ -43,12 +43,13 @@ LAYERS: dict[str, set[str]] = {
     "stats": set(),
     "stamp": {"errors", "foreign"},
     "symbols": {"errors"},
-    "jit": {"errors", "foreign", "stamp", "symbols"},
+    "jit": {"errors", "symbols"},
+    "objects": {"errors", "foreign", "jit", "stamp", "symbols"},
     "memory": {"jit"},
     "strings": {"jit", "memory"},
     "links": {"jit"},
     "packing": {"jit"},
-    "own": {"errors", "jit", "packing", "stamp"},
+    "own": {"errors", "jit", "objects", "packing", "stamp"},
     "compiled": BASE | {"datatypes", "state", "subscription"},
     "state": BASE,
     "parsers": BASE | {"state", "delivery", "formats"},  # delivery: only the format of an event, see below

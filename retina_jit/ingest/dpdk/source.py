@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.errors import SourceError
 from retina_jit.ingest.dpdk import eal as environment
 from retina_jit.ingest.dpdk import flow, mempool
@@ -113,7 +113,7 @@ class Receiver:
         self.rules: list[list[flow.Condition]] = []
         self.hardware_rules = 0
         # Compiled before anything is received: while a worker waits for its code, the card loses frames.
-        jit.ensure([f"{HOME}:{name}" for name in ("walk", "more", "release", *(["drain"] if sinks else []))])
+        objects.ensure([f"{HOME}:{name}" for name in ("walk", "more", "release", *(["drain"] if sinks else []))])
         self.left = 0
         self._end: weakref.finalize[..., Receiver] | None = None
         self.ports: list[Port] = []
@@ -200,7 +200,7 @@ class Receiver:
         try:
             with PortSource(self, lane) as source:
                 source.give_to(lane, len(self.lanes))
-                jit.function(f"{HOME}:drain")(source.address, self._control.ctypes.data)
+                objects.function(f"{HOME}:drain")(source.address, self._control.ctypes.data)
                 self._sunk.append(sum(int(q["frames"]) for q in source.queues))
         except Exception:  # noqa: BLE001 - the run goes on without it, and its frames are counted as dropped
             environment.log.exception("a sink has ended")
@@ -275,8 +275,8 @@ class PortSource(Walked):
         self.address = source.address
         self._words: Any = source.array(SOURCE, 1)[0]
         self._words["link"] = EN10MB
-        self._words["device"], self._words["more"] = receive.address, jit.address(f"{HOME}:more")
-        self._release = jit.function(f"{HOME}:release")
+        self._words["device"], self._words["more"] = receive.address, objects.address(f"{HOME}:more")
+        self._release = objects.function(f"{HOME}:release")
         self.receive: Any = receive.array(RECEIVE, 1)[0]
         self.queues = queues.array(QUEUE, count)
         r = self.receive

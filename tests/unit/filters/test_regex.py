@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retina_jit import jit
+from retina_jit import objects, stamp
 from retina_jit.errors import FilterError
 from retina_jit.filters import parallel, regex, wide
-from retina_jit.jit import cache_dir
+from retina_jit.stamp import cache_dir
 
 _SOURCE = '''from retina_jit.filters.match import match_positions, run_automaton
 from retina_jit.jit import entry
@@ -33,8 +33,8 @@ def entry():
     file = cache_dir() / "test_run_automaton.py"
     if not file.exists() or file.read_text() != _SOURCE:
         file.write_text(_SOURCE)
-        jit.forget_sources()
-    return jit.function(f"{file}:run")
+        stamp.forget_sources()
+    return objects.function(f"{file}:run")
 
 
 @pytest.fixture(scope="module")

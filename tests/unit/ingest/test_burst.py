@@ -15,7 +15,7 @@ import pytest
 from traffic.capture import pcap_bytes, pcapng_bytes
 from traffic.packets import Frame, Link, ipv4, udp
 
-from retina_jit import jit, memory
+from retina_jit import memory, objects
 from retina_jit.ingest import guard, mapping
 from retina_jit.ingest.source import CaptureSource, open_source
 from retina_jit.state.layout import PACKET
@@ -27,7 +27,7 @@ FRAMES = [
     Frame(10**18 + n, Link().wrap(0x0800, ipv4(A, B, 17, udp(A, B, n % 65536, 53, bytes([n % 256]) * (n * 7 % 1400)))))
     for n in range(4000)
 ]
-_function, _address = cache(jit.function), cache(jit.address)
+_function, _address = cache(objects.function), cache(objects.address)
 _rows = memory.Region(64 * PACKET.itemsize)
 
 

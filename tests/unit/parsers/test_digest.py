@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.parsers.digest import SHA256_WORK, SPARE
 
 FILE = Path(__file__).parents[2] / "support" / "digests.py"
-jit.ensure(f"{FILE}:{name}" for name in ("run_md5", "run_sha256", "run_hex", "run_sort"))
-run_md5, run_sha256, run_hex, run_sort = (jit.function(f"{FILE}:run_{n}") for n in ("md5", "sha256", "hex", "sort"))
+objects.ensure(f"{FILE}:{name}" for name in ("run_md5", "run_sha256", "run_hex", "run_sort"))
+run_md5, run_sha256, run_hex, run_sort = (objects.function(f"{FILE}:run_{n}") for n in ("md5", "sha256", "hex", "sort"))
 
 # RFC 1321, A.5
 MD5 = {

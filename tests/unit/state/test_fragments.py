@@ -17,7 +17,7 @@ from support.running import collect, config, run_frames, to
 from traffic import CLIENT, Frame, Link, UdpExchange
 from traffic import packets as p
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.memory import Region
 from retina_jit.state.arena import ARENA
 from retina_jit.state.fragments import DATAGRAM, FRAGMENTS
@@ -31,8 +31,8 @@ Operation = tuple[int, int, int, bool, bytes, int, bool]
 
 
 @cache
-def entry() -> jit.Entry:
-    return jit.function(f"{FILE}:fragment_table")
+def entry() -> objects.Entry:
+    return objects.function(f"{FILE}:fragment_table")
 
 
 class Kernel:

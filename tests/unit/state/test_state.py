@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support import state_kernels
 
-from retina_jit import jit
+from retina_jit import objects
 from retina_jit.memory import Region
 from retina_jit.state.arena import ARENA
 from retina_jit.state.layout import CONNECTION, IPV4, IPV6, PACKET, TCP
@@ -23,8 +23,8 @@ FILE = str(Path(state_kernels.__file__))
 
 
 @cache
-def entry(name: str) -> jit.Entry:
-    return jit.function(f"{FILE}:{name}")
+def entry(name: str) -> objects.Entry:
+    return objects.function(f"{FILE}:{name}")
 
 
 def call(name: str, *words: int) -> int:
