@@ -20,7 +20,7 @@ from retina_jit.config import RuntimeConfig, to_toml
 from retina_jit.config_network import MonitorConfig
 from retina_jit.delivery.dispatch import Dispatcher
 from retina_jit.delivery.sinks import Sinks
-from retina_jit.errors import CallbackError, SourceError, SubscriptionError
+from retina_jit.errors import CallbackError, ConfigError, SourceError, SubscriptionError
 from retina_jit.exchange import Exchange, go_over
 from retina_jit.hints import hint
 from retina_jit.ingest.bpf import compile_for_all
@@ -357,6 +357,10 @@ class Runtime:
         if self.monitor is not None and self.monitor.log is not None:
             os.chown(self.monitor.log.folder, self._user.pw_uid, self._user.pw_gid)
         privileges.become(self._user)
+        for folder in {f for s in self.program.subscriptions if (f := getattr(s.sink, "later", None)) is not None}:
+            if not os.access(folder, os.W_OK | os.X_OK):
+                name = self._user.pw_name
+                raise ConfigError(f"{folder}: files are begun anew here, and user {name} may not make any. Fix: sudo chown {name} {folder}, or write elsewhere")
 
     def _deliver(self) -> None:
         """Drain until the workers are done and their rings empty, or nothing more is wanted."""

@@ -76,6 +76,11 @@ class Rotating:
         self._begun = time.monotonic()
 
     @property
+    def later(self) -> Path:
+        """The folder in which further files will be made."""
+        return self._path.parent
+
+    @property
     def lines(self) -> int:
         """How many events were written, to all files."""
         return int(self._before + self._sink.lines)

@@ -57,3 +57,14 @@ def test_callbacks_and_workers_have_the_users_rights(tmp_path: Path) -> None:
     nobody = privileges.account("nobody")
     told = set(done.stdout.splitlines())
     assert told == {f"{(nobody.pw_uid,) * 3} {(nobody.pw_gid,) * 3} {os.getgrouplist('nobody', nobody.pw_gid)} 2"}
+
+
+@is_root
+def test_files_that_the_user_could_not_begin_are_told_at_the_start(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-m", "retina_jit", "log", "FiveTuple", "-r", str(SAMPLES / "tls.pcap"), "-o", str(tmp_path / "x.jsonl"), "--rotate", "1k", "--user", "nobody"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"retina-jit: {tmp_path}: files are begun anew here, and user nobody may not make any. Fix: sudo chown nobody {tmp_path}, " in done.stderr
