@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import sys
 import traceback
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from retina_jit.datatypes.base import View
+from retina_jit.errors import CallbackError
 
 
 def near(word: str, words: Iterable[str]) -> str:
@@ -36,5 +38,20 @@ def described(error: BaseException, app: str) -> str:
     ours = Path(__file__).with_name("__init__.py")  # where names of the package are looked up
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) != ours]
     first = next((n for n, f in enumerate(frames) if Path(f.filename).resolve() == Path(app).resolve()), len(frames))
-    told = "".join(traceback.format_list(frames[first:]) + traceback.format_exception_only(error)).rstrip()
-    return "\n".join(filter(None, [told, hint(error)]))
+    return _told(error, frames[first:])
+
+
+def user_traceback(error: CallbackError) -> str:
+    """Return the traceback of a failed callback from the user's first line on; ours is left out."""
+    cause = error.__cause__
+    if cause is None:
+        return str(error)
+    frames = traceback.extract_tb(cause.__traceback__)
+    package = str(Path(__file__).resolve().parent) + os.sep
+    first = next((n for n, f in enumerate(frames) if not str(Path(f.filename).resolve()).startswith(package)), len(frames))
+    return f"Traceback (most recent call last):\n{_told(cause, frames[first:])}\n"
+
+
+def _told(error: BaseException, frames: list[traceback.FrameSummary]) -> str:
+    lines = traceback.format_list(frames) + traceback.format_exception_only(error)
+    return "\n".join(filter(None, ["".join(lines).rstrip(), hint(error)]))

@@ -1,4 +1,4 @@
-"""A run: sources, program, workers, delivery; and what is told about it afterwards."""
+"""A run: sources, program, workers, delivery."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import secrets
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from retina_jit import objects, privileges, stats
@@ -20,15 +18,15 @@ from retina_jit.config import RuntimeConfig, to_toml
 from retina_jit.config_network import MonitorConfig
 from retina_jit.delivery.dispatch import Dispatcher
 from retina_jit.delivery.sinks import Sinks
-from retina_jit.errors import CallbackError, ConfigError, SourceError, SubscriptionError
+from retina_jit.errors import ConfigError, SourceError, SubscriptionError
 from retina_jit.exchange import Exchange, go_over
-from retina_jit.hints import hint
 from retina_jit.ingest.bpf import compile_for_all
 from retina_jit.ingest.readahead import Readers
 from retina_jit.ingest.sources import PORT, Source, open_sources
 from retina_jit.monitor.reading import Ports, Reading, failures, read
 from retina_jit.parsers.user import load_protocol
 from retina_jit.program import Program
+from retina_jit.result import Result
 from retina_jit.sinks import FLOWS
 from retina_jit.sinks.paths import Paths, format_of
 from retina_jit.subscription import Subscription, resolved, subscriptions_of
@@ -48,47 +46,6 @@ LONGEST_PAUSE = 0.5
 """How long one worker stands still for another, before both go on and it is tried again [s]."""
 GRACE = 0.5
 """How long slow callbacks go on after a run over an interface was asked to end [s]."""
-
-
-@dataclass
-class Result:
-    """What a run did.
-
-    Attributes
-    ----------
-    counters : dict
-        See `retina_jit.stats`; `ledger` is the part that sums up to `frames`.
-    problems : list of str
-        What was wrong with the input, one line each; the exit status is not 0 then.
-    failed : dict
-        Subscription name -> how many calls raised.
-    seconds : float
-        From the first frame to the last delivery, compiling left out.
-    interrupted : bool
-        Whether it was stopped from outside.
-    """
-
-    counters: dict[str, int]
-    problems: list[str]
-    failed: dict[str, int]
-    seconds: float
-    interrupted: bool = False
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def ledger(self) -> dict[str, int]:
-        """Where each frame ended; sums up to the frames read."""
-        return {name: self.counters[name] for name in stats.LEDGER}
-
-    @property
-    def payload(self) -> dict[str, int]:
-        """Where each byte of payload of tracked packets ended."""
-        return {name: self.counters[name] for name in stats.PAYLOAD}
-
-    @property
-    def capture_loss(self) -> float | None:
-        """Share of acknowledgements of data that the capture has not seen; None without any (needs ConnRecord)."""
-        return stats.capture_loss(self.counters)
 
 
 Tick = Callable[[Worker], None]
@@ -442,19 +399,6 @@ class Runtime:
         return Result(self.stats(), [*self.workers[0].problems, *self._paths.problems], failed, seconds, self._stop_asked, extra)
 
 
-def user_traceback(error: CallbackError) -> str:
-    """Return the traceback of a failed callback from the user's first line on; ours is left out."""
-    cause = error.__cause__
-    if cause is None:
-        return str(error)
-    frames = traceback.extract_tb(cause.__traceback__)
-    package = str(Path(__file__).resolve().parent) + os.sep
-    first = next((n for n, f in enumerate(frames) if not str(Path(f.filename).resolve()).startswith(package)), len(frames))
-    shown = "".join(traceback.format_list(frames[first:])) + "".join(traceback.format_exception_only(cause))
-    told = hint(cause)
-    return f"Traceback (most recent call last):\n{shown}{told}{chr(10) if told else ''}"
-
-
 def run(
     subscriptions: Subscription | Callable[..., Any] | Sequence[Subscription | Callable[..., Any]],
     *sources: str | os.PathLike[str],
@@ -478,4 +422,4 @@ def run(
     return Runtime([one for given in several for one in subscriptions_of(given)], sources, config).run()
 
 
-__all__ = ["Result", "Runtime", "run", "user_traceback"]
+__all__ = ["Result", "Runtime", "run"]

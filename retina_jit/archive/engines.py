@@ -17,6 +17,7 @@ from typing import Any
 
 from retina_jit.archive.tasks import Done, Question, Task, begun, perform, prepare
 from retina_jit.errors import ConfigError, RetinaJitError
+from retina_jit.extras import library
 
 TRIES = 3
 """How often a task is begun before its process's death is taken to be its fault."""
@@ -150,16 +151,15 @@ def on_dask(tasks: Sequence[Task], scheduler: str, waiting: Waiting) -> Iterator
     Raises
     ------
     ConfigError
-        `distributed` is not installed, or nobody answers at the address.
+        Nobody answers at the address.
+    MissingExtraError
+        `distributed` is not installed.
     LostError
         A task whose workers have died again and again.
     """
+    distributed = library("distributed", "--scheduler", "dask")
     try:
-        from distributed import Client
-    except ImportError as error:
-        raise ConfigError("--scheduler needs Dask: pip install 'retina-jit[dask]'") from error
-    try:
-        client = Client(scheduler, timeout=PATIENCE, set_as_default=False)
+        client = distributed.Client(scheduler, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise ConfigError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
     with client:

@@ -33,7 +33,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except CallbackError as error:
-            from retina_jit.runtime import user_traceback
+            from retina_jit.hints import user_traceback
 
             click.echo(user_traceback(error), err=True, nl=False)
             click.echo(f"retina-jit: {error}", err=True)

@@ -109,46 +109,37 @@ class PktCount(DataType):
     __int__ = raw
 
 
+class _Bytes(DataType):
+    __slots__ = ()
+    LEVEL = "connection"
+    RECORD = BYTES
+    TRACK = COUNTS
+
+    byte_count = number(BYTES, "byte_count", "Bytes of both directions.", unit="byte")
+    orig = number(BYTES, "orig", "Bytes of the originator.", unit="byte")
+    resp = number(BYTES, "resp", "Bytes of the responder.", unit="byte")
+
+    def raw(self) -> int:
+        """Return the bytes of both directions."""
+        return int(self.byte_count)
+
+    __int__ = raw
+
+
 @register
-class ByteCount(DataType):
+class ByteCount(_Bytes):
     """Bytes of a connection's frames, as on the wire, both directions."""
 
     __slots__ = ()
-    LEVEL = "connection"
-    RECORD = BYTES
     PROJECT = f"{__name__}:project_bytes"
-    TRACK = COUNTS
-
-    byte_count = number(BYTES, "byte_count", "Bytes of both directions.", unit="byte")
-    orig = number(BYTES, "orig", "Bytes of the originator.", unit="byte")
-    resp = number(BYTES, "resp", "Bytes of the responder.", unit="byte")
-
-    def raw(self) -> int:
-        """Return the bytes of both directions."""
-        return int(self.byte_count)
-
-    __int__ = raw
 
 
 @register
-class IpByteCount(DataType):
+class IpByteCount(_Bytes):
     """Bytes of a connection's IP packets, both directions: headers of IP and transport and payload, without what frames add to them."""
 
     __slots__ = ()
-    LEVEL = "connection"
-    RECORD = BYTES
     PROJECT = f"{__name__}:project_ip_bytes"
-    TRACK = COUNTS
-
-    byte_count = number(BYTES, "byte_count", "Bytes of both directions.", unit="byte")
-    orig = number(BYTES, "orig", "Bytes of the originator.", unit="byte")
-    resp = number(BYTES, "resp", "Bytes of the responder.", unit="byte")
-
-    def raw(self) -> int:
-        """Return the bytes of both directions."""
-        return int(self.byte_count)
-
-    __int__ = raw
 
 
 @register

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from retina_jit.errors import RetinaJitError
+from retina_jit.extras import library
 
 
 class Certificate:
@@ -33,13 +33,10 @@ class Certificate:
 
         Raises
         ------
-        RetinaJitError
+        MissingExtraError
             `cryptography` is not installed.
         """
-        try:
-            from cryptography import x509
-        except ImportError as fault:
-            raise RetinaJitError("certificates are decoded by cryptography, which is not installed: pip install 'retina-jit[x509]'") from fault
+        x509 = library("cryptography.x509", "decoding certificates", "x509")
         return x509.load_der_x509_certificate(self.der)
 
     @property

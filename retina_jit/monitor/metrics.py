@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from retina_jit.errors import ConfigError
+from retina_jit.extras import library
 from retina_jit.monitor.reading import Reading
 
 BY_CORE = (
@@ -23,11 +23,8 @@ GAUGES = {"connections_now": "Connections in the table.", "arena_bytes": "Bytes 
 
 
 def available() -> None:
-    """Raise a ConfigError if the library is missing."""
-    try:
-        import prometheus_client  # noqa: F401
-    except ImportError as lack:
-        raise ConfigError("metrics for Prometheus need prometheus-client: pip install 'retina-jit[metrics]'") from lack
+    """Raise a MissingExtraError if the library is missing."""
+    library("prometheus_client", "metrics for Prometheus", "metrics")
 
 
 class Collector:

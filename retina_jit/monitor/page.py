@@ -10,7 +10,7 @@ from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from retina_jit.errors import ConfigError
+from retina_jit.errors import ConfigError, MissingExtraError
 from retina_jit.monitor.metrics import Collector, available
 from retina_jit.monitor.reading import Rates, Reading
 
@@ -79,7 +79,9 @@ class Server:
     Raises
     ------
     ConfigError
-        The address cannot be had, or prometheus-client is missing.
+        The address cannot be had.
+    MissingExtraError
+        prometheus-client is not installed.
     """
 
     def __init__(self, ip: str, port: int, now: Now, first: Reading, *, metrics_everywhere: bool = False) -> None:
@@ -105,7 +107,7 @@ class Server:
             def _metrics(self) -> None:
                 try:
                     available()
-                except ConfigError as lack:
+                except MissingExtraError as lack:
                     self._answer(501, "text/plain", f"{lack}\n".encode())
                     return
                 from prometheus_client.exposition import choose_encoder

@@ -14,6 +14,7 @@ from retina_jit.delivery.capsules import ArrowBatch
 from retina_jit.delivery.columns import Columns, units
 from retina_jit.delivery.vectors import columns_of, struct
 from retina_jit.errors import ConfigError
+from retina_jit.extras import library
 from retina_jit.sinks.base import Layout
 from retina_jit.sinks.scan import NUMBER, SCAN, Scanner
 
@@ -22,18 +23,8 @@ ROWS = 1 << 16
 
 
 def pyarrow() -> Any:
-    """Return the module.
-
-    Raises
-    ------
-    ConfigError
-        It is not installed.
-    """
-    try:
-        import pyarrow as pa
-    except ImportError as fault:
-        raise ConfigError("Arrow and Parquet need pyarrow, which is not installed: pip install 'retina-jit[arrow]'") from fault
-    return pa
+    """Return the module; raises `MissingExtraError` if it is not installed."""
+    return library("pyarrow", "Arrow and Parquet output", "arrow")
 
 
 class ArrowStream:

@@ -7,7 +7,8 @@ import time
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from retina_jit.errors import ConfigError, MissingExtraError
+from retina_jit.errors import ConfigError
+from retina_jit.extras import library
 from retina_jit.sinks.lines import JsonLines
 
 ANSWER = 10.0
@@ -20,18 +21,8 @@ log = logging.getLogger(__name__)
 
 
 def client() -> Any:
-    """Return the module.
-
-    Raises
-    ------
-    MissingExtraError
-        It is not installed.
-    """
-    try:
-        import confluent_kafka
-    except ImportError as fault:
-        raise MissingExtraError("kafka:// needs confluent-kafka, which is not installed: pip install 'retina-jit[kafka]'") from fault
-    return confluent_kafka
+    """Return the module; raises `MissingExtraError` if it is not installed."""
+    return library("confluent_kafka", "kafka://", "kafka")
 
 
 class Topic:

@@ -11,7 +11,8 @@ from typing import Any
 
 from retina_jit.config import RuntimeConfig
 from retina_jit.errors import CallbackError
-from retina_jit.runtime import Result, Runtime, user_traceback
+from retina_jit.hints import user_traceback
+from retina_jit.runtime import Result, Runtime
 from retina_jit.subscription import Subscription
 from retina_jit.tables.running import compiling
 from retina_jit.tables.source import Source

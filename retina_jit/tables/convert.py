@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,21 +21,8 @@ from retina_jit.delivery.vectors import (
     struct,
 )
 from retina_jit.errors import MissingExtraError
+from retina_jit.extras import library
 from retina_jit.sinks.gather import Batch
-
-
-def library(name: str, what: str, extra: str) -> Any:
-    """Import a library that only an extra brings.
-
-    Raises
-    ------
-    MissingExtraError
-        It is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as fault:
-        raise MissingExtraError(f"{what} needs {name}: pip install 'retina-jit[{extra}]'") from fault
 
 
 def joined(fields: Sequence[Field], batches: list[Batch]) -> Iterator[tuple[Field, Vector]]:
@@ -77,7 +63,7 @@ def to_pandas(fields: Sequence[Field], batches: list[Batch]) -> Any:
 def _texts(v: Vector) -> Any:
     """The texts as pyarrow has them, which pandas takes as they are; without it as objects."""
     try:
-        pyarrow = importlib.import_module("pyarrow")
-    except ImportError:
+        pyarrow = library("pyarrow", "texts of pandas", "arrow")
+    except MissingExtraError:
         return v.to_numpy()
     return pyarrow.record_batch(ArrowBatch(struct("", (v,)))).column(0)

@@ -12,8 +12,8 @@ import msgspec
 
 from retina_jit.delivery.capsules import ArrowBatch
 from retina_jit.delivery.vectors import STRUCT, Field, empty, struct
+from retina_jit.extras import library
 from retina_jit.sinks.gather import Batch
-from retina_jit.tables.convert import library
 
 PathLike = str | os.PathLike[str]
 

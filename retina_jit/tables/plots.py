@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retina_jit.delivery.vectors import DURATION, LIST, STRUCT, TEXT, TIME, Vector
+from retina_jit.extras import library
 from retina_jit.tables import sequence
-from retina_jit.tables.convert import library
 
 if TYPE_CHECKING:
     from retina_jit.tables.table import Table

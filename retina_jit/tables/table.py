@@ -10,6 +10,7 @@ import numpy as np
 
 from retina_jit.delivery.capsules import ArrowRows, schema_capsule
 from retina_jit.delivery.vectors import STRUCT, Field, Vector, concat, empty, struct
+from retina_jit.extras import library
 from retina_jit.runtime import Result
 from retina_jit.sinks.gather import Batch
 from retina_jit.tables import convert, files, show
@@ -170,11 +171,11 @@ class Table:
 
     def to_arrow(self) -> Any:
         """Return a pyarrow.Table (extra `[arrow]`)."""
-        return convert.library("pyarrow", "to_arrow", "arrow").table(self._arrow_rows())
+        return library("pyarrow", "to_arrow", "arrow").table(self._arrow_rows())
 
     def to_polars(self) -> Any:
         """Return a polars.DataFrame (extra `[polars]`)."""
-        return convert.library("polars", "to_polars", "polars").DataFrame(self._arrow_rows())
+        return library("polars", "to_polars", "polars").DataFrame(self._arrow_rows())
 
     def to_pandas(self) -> Any:
         """Return a pandas.DataFrame (extra `[pandas]`).

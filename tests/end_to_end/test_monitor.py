@@ -27,7 +27,7 @@ from support.running import SAMPLES, config, runtime, to
 from retina_jit import stats
 from retina_jit.cli import main
 from retina_jit.config_network import LogConfig, MonitorConfig, PageConfig, PrometheusConfig
-from retina_jit.errors import ConfigError
+from retina_jit.errors import MissingExtraError
 from retina_jit.runtime import Result, Runtime
 
 MIXED = SAMPLES / "mixed.pcap"
@@ -150,8 +150,19 @@ def test_what_cannot_be_told_is_said_before_the_run(words, message):
 def test_metrics_without_their_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     settings = msgspec.structs.replace(config(), prometheus=PrometheusConfig(0))
-    with pytest.raises(ConfigError, match=r"pip install 'retina-jit\[metrics\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'retina-jit\[metrics\]'"):
         runtime([to("ConnRecord", "", print)], [MIXED], settings).run()
+
+
+def test_a_page_without_the_library_of_metrics(tmp_path, monkeypatch):
+    with half_fed(tmp_path, monitor=MonitorConfig(page=PageConfig(0))) as (made, finish):
+        monkeypatch.setitem(sys.modules, "prometheus_client", None)
+        assert made.monitor is not None
+        (page,) = (server.address for server in made.monitor.servers)
+        with pytest.raises(urllib.error.HTTPError) as told:
+            get(page, "/metrics")
+        assert told.value.code == 501 and b"pip install 'retina-jit[metrics]'" in told.value.read()
+        finish()
 
 
 def test_two_tables_of_one_thing_are_refused(tmp_path):

@@ -11,7 +11,7 @@ from support.running import SAMPLES
 import retina_jit as rj
 from retina_jit.cli.main import main
 from retina_jit.errors import CallbackError, SubscriptionError
-from retina_jit.runtime import user_traceback
+from retina_jit.hints import user_traceback
 
 CAPTURE = str(SAMPLES / "mixed.pcap")
 

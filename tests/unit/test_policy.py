@@ -34,7 +34,7 @@ def imports(path: Path) -> set[str]:
 
 # ------------------------------------------------------------------------------------------------------------ layers
 
-BASE = {"errors", "foreign", "stamp", "symbols", "jit", "objects", "memory", "status", "stats", "strings", "links", "packing", "own"}
+BASE = {"errors", "extras", "foreign", "stamp", "symbols", "jit", "objects", "memory", "status", "stats", "strings", "links", "packing", "own"}
 LAYERS: dict[str, set[str]] = {
     # what a folder (or module) may import beside itself; a packet's path goes downwards
     "errors": set(),
@@ -64,12 +64,14 @@ LAYERS: dict[str, set[str]] = {
     "config_network": set(),
     "exchange": BASE | {"datatypes", "pipeline", "program", "state", "subscription"},
     "privileges": {"errors"},
-    "hints": {"datatypes"},
+    "extras": {"errors"},
+    "result": {"stats"},
+    "hints": {"datatypes", "errors"},
     "reload": {"app", "errors", "hints", "runtime"},
     "scale": set(),
-    "monitor": {"config_network", "errors", "scale", "stats"},
+    "monitor": {"config_network", "errors", "extras", "scale", "stats"},
     "sinks": BASE | {"datatypes", "delivery", "formats"},
-    "tables": BASE | {"config", "datatypes", "delivery", "ingest", "parsers", "runtime", "sinks", "state", "subscription"},
+    "tables": BASE | {"config", "datatypes", "delivery", "hints", "ingest", "parsers", "runtime", "sinks", "state", "subscription"},
     "app": {"errors", "subscription"},
 }
 

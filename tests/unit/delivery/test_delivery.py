@@ -14,7 +14,7 @@ from traffic import Frame, TcpConversation, UdpExchange, merge
 from retina_jit import text
 from retina_jit.datatypes import ConnRecord, CoreId, FilterStr, FiveTuple, TlsHandshake, ZcFrame
 from retina_jit.errors import CallbackError, ConfigError, SubscriptionError
-from retina_jit.runtime import user_traceback
+from retina_jit.hints import user_traceback
 from retina_jit.subscription import Subscription
 
 TLS = SAMPLES / "tls.pcap"
