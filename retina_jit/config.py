@@ -139,10 +139,12 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         What is told of a run while it goes on. In Retina's files it stands in `online`; here it is for captures too.
     prometheus : PrometheusConfig, optional
         Where metrics are served; likewise.
-    workers : int
+    workers : int, optional
         How many workers share the packets of a capture (`-j`), each with a thread and a table of its own; caps are per worker.
-    read_ahead : bool
+        None: one, for which a second core reads ahead. 1: one, and one core is all that it uses.
+    read_ahead : bool, optional
         Whether a second thread reads a large capture ahead, where there is a core for it: faster, at the cost of that core.
+        None: yes, unless `workers` is 1.
     sample : float
         Share of the connections that are taken, 0 to 1 (`--sample`): whole ones, both directions, the same in every run. The frames
         of others are counted as `not_sampled`.
@@ -169,8 +171,8 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     online: OnlineConfig | None = None
     monitor: MonitorConfig | None = None
     prometheus: PrometheusConfig | None = None
-    workers: int = 1
-    read_ahead: bool = True
+    workers: int | None = None
+    read_ahead: bool | None = None
     sample: float = 1.0
     bpf: str = ""
 
@@ -194,7 +196,7 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ConfigError(f"conntrack.probe_datagrams = {self.conntrack.probe_datagrams}: at most {MOST_PIECES}")
         if self.conntrack.packet_list_bytes > MOST_LISTED:
             raise ConfigError(f"conntrack.packet_list_bytes = {self.conntrack.packet_list_bytes}: at most {MOST_LISTED}, for a list is one event")
-        if not 1 <= self.workers <= MOST_WORKERS:
+        if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:
             raise ConfigError(f"workers = {self.workers}: must be 1 to {MOST_WORKERS}")
         if not 2**-32 <= self.sample <= 1:
             raise ConfigError(f"sample = {self.sample:g}: must be a share of the connections, above 0 and at most 1 (0.25 is a quarter)")
@@ -218,6 +220,11 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
                 raise ConfigError(f"online.ports[{n}].sink.nb_buckets = {port.sink.nb_buckets}: must be {len(set(port.cores))} (the number of cores) to {BUCKETS}")
         self.tunnels()
         return self
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether a second thread may read a large capture ahead."""
+        return self.workers != 1 if self.read_ahead is None else self.read_ahead
 
     @property
     def midstream(self) -> bool:

@@ -30,7 +30,7 @@ def receiver(config: RuntimeConfig, device: str | None = None) -> Receiver:
     from retina_jit.ingest.dpdk.source import Lane, Receiver
 
     if device is not None:
-        return Receiver([device], [Lane(((0, n),)) for n in range(config.workers)], settings(config))
+        return Receiver([device], [Lane(((0, n),)) for n in range(config.workers or 1)], settings(config))
     online = config.online
     assert online is not None
     check_cores(config, online)

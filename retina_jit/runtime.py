@@ -91,7 +91,7 @@ class Runtime:
         prefilter = compile_for_all(self.config.bpf) if self.config.bpf else None
         self._user = privileges.account(self.config.user) if self.config.user else None
         paths = tuple(sources)
-        count = self.config.workers
+        count = self.config.workers or 1
         if count > 1 and "-" in paths:
             raise SourceError(f"standard input can be read once, {count} workers read a capture {count} times: use one worker, or a file")
         self._paths = Paths()
@@ -213,7 +213,7 @@ class Runtime:
         ports = self.config.online is not None and not paths
         if not devices and not ports:
             readers = Readers(count) if count > 1 else None
-            return [open_sources(paths, ahead=self.config.read_ahead, readers=readers, reader=n) for n in range(count)], None
+            return [open_sources(paths, ahead=self.config.reads_ahead, readers=readers, reader=n) for n in range(count)], None
         if len(paths) > 1:
             raise SourceError(f"{', '.join(names)}: ports and captures are not read together; several ports: [online] of a configuration")
         from retina_jit import online

@@ -228,7 +228,7 @@ def digest(question: Question, captures: Sequence[Capture], shares: int, *, per_
 
     How a machine goes about it is not in it, so that the work may go on on another one.
     """
-    config = msgspec.structs.replace(without_services(question.config), protocols=(), read_ahead=True)
+    config = msgspec.structs.replace(without_services(question.config), protocols=(), read_ahead=None)
     protocols = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in question.config.protocols]
     files = [(c.path, c.size, c.changed) for c in captures]
     said = [__version__, question.types, question.filter, question.format, repr(config), protocols, files, per_file or shares]
@@ -237,4 +237,4 @@ def digest(question: Question, captures: Sequence[Capture], shares: int, *, per_
 
 def without_services(config: RuntimeConfig) -> RuntimeConfig:
     """Return a configuration without what many processes cannot each do: serve a port, write a log, give up rights."""
-    return msgspec.structs.replace(config, workers=1, monitor=None, prometheus=None, online=None, user=None)
+    return msgspec.structs.replace(config, workers=None, monitor=None, prometheus=None, online=None, user=None)

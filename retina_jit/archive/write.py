@@ -121,7 +121,7 @@ def write(
     # Where there is a process for every core, threads that help would only be in the way.
     chosen = msgspec.structs.replace(
         without_services(base),
-        read_ahead=base.read_ahead and processes < len(os.sched_getaffinity(0)),
+        read_ahead=base.reads_ahead and processes < len(os.sched_getaffinity(0)),
         protocols=tuple(str(Path(file).expanduser().resolve()) for file in base.protocols),
     )
     question = Question(tuple(types), filter, format, chosen)

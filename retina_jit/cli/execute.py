@@ -232,7 +232,7 @@ def _is_archive(output: str, options: Options) -> bool:
         if asked:
             raise ConfigError("--per-file and --scheduler: for captures (-r FILE) and an output file (-o FILE)")
         return False
-    return bool(asked) or (options.runtime_config().workers > 1 and len(list(expand(options.sources()))) > 1)
+    return bool(asked) or ((options.runtime_config().workers or 1) > 1 and len(list(expand(options.sources()))) > 1)
 
 
 def _log_archive(types: tuple[str, ...], filter_text: str, format_: str, output: str, options: Options) -> int:
@@ -249,7 +249,7 @@ def _log_archive(types: tuple[str, ...], filter_text: str, format_: str, output:
     try:
         with report.ArchiveProgress(quiet=options.quiet) as progress:
             written = archive.write(
-                types, options.sources(), output, filter=filter_text, format=format_, config=config, processes=config.workers,
+                types, options.sources(), output, filter=filter_text, format=format_, config=config, processes=config.workers or 1,
                 scheduler=options.scheduler, per_file=options.per_file, progress=progress, alone=True,
             )  # fmt: skip
     except KeyboardInterrupt:

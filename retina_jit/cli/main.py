@@ -107,7 +107,7 @@ SOURCES = _options(
     click.option("--protocol", "protocols", multiple=True, metavar="FILE", help="Session protocol of your own: a Python file. Repeatable."),
     click.option("--midstream", is_flag=True, help="Track TCP connections whose start was not seen."),
     click.option("--decap", default="none", metavar="none|all|LIST", help="Tunnels to look into: ipip, gre, vxlan, geneve, gtp, teredo, erspan, sflow; a comma joins."),
-    click.option("-j", "jobs", type=click.IntRange(1, 64), metavar="N", help="Workers that share the packets of a capture."),
+    click.option("-j", "jobs", type=click.IntRange(1, 64), metavar="N", help="Workers that share the packets of a capture; 1 uses one core. Default: one, for which a second core reads ahead."),
     click.option("-F", "bpf", default="", metavar="EXPRESSION", help="Take only frames that match an expression of libpcap (tcpdump's language): 'tcp port 443'."),
     click.option("--sample", type=float, metavar="SHARE", help="Take a share of the connections only, whole ones: 0.25 is a quarter."),
     click.option("-q", "--quiet", is_flag=True, help="No progress, no closing summary."),

@@ -290,7 +290,7 @@ def test_tasks_are_the_same_in_another_folder_and_do_not_serve(tmp_path: Path, m
     assert task.files == (str(tmp_path / "a.pcap"),)
     assert task.part == str(tmp_path / "out.parts" / "000000")
     used = task.question.config
-    assert (used.workers, used.monitor, used.prometheus, used.user) == (1, None, None, None)
+    assert (used.workers, used.monitor, used.prometheus, used.user) == (None, None, None, None)
     assert used.metrics() is None
     assert used.monitoring() == MonitorConfig()
 

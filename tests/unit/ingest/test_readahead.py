@@ -49,6 +49,30 @@ def never_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("never_mapped")
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (rj.RuntimeConfig(), True),
+        (rj.RuntimeConfig(workers=1), False),  # asked for: one core
+        (rj.RuntimeConfig(workers=2), True),
+        (rj.RuntimeConfig(workers=1, read_ahead=True), True),
+        (rj.RuntimeConfig(workers=2, read_ahead=False), False),
+    ],
+)
+def test_one_worker_that_is_asked_for_has_no_helper(
+    config: rj.RuntimeConfig, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, made = tmp_path / "x.pcap", []
+    count, _ = capture(path, seed=0, size=readahead.WORTH + 1)
+    monkeypatch.setattr(readahead, "_cores", lambda: 2)
+    usual = readahead.ReadAhead
+    monkeypatch.setattr(readahead, "ReadAhead", lambda *given: made.append(given) or usual(*given))
+    result = rj.run([Subscription("", (rj.ZcFrame,), lambda _: None)], path, config=config)
+    assert result.counters["frames"] == count
+    assert bool(made) is expected
+
+
+@pytest.mark.usefixtures("never_mapped")
 @pytest.mark.parametrize("seed", range(3))
 def test_two_threads_give_the_same_frames_as_one(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.pcap"
