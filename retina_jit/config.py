@@ -11,6 +11,7 @@ import msgspec
 
 from retina_jit.config_network import (
     BUCKETS,
+    InterfaceConfig,
     MempoolConfig,
     MonitorConfig,
     OfflineConfig,
@@ -119,6 +120,8 @@ class DeliveryConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 MOST_WORKERS = 64
+MOST_RING = 2047
+"""Of an interface [MiB]; Linux counts its length in 32 bits with a sign."""
 
 
 class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -135,6 +138,8 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         Capturing from a network card, see `retina_jit.config_network`.
     offline : OfflineConfig, optional
         The capture to read; not together with `online`.
+    interface : InterfaceConfig
+        Capturing from interfaces of the system.
     monitor : MonitorConfig, optional
         What is told of a run while it goes on. In Retina's files it stands in `online`; here it is for captures too.
     prometheus : PrometheusConfig, optional
@@ -169,6 +174,7 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     mempool: MempoolConfig = MempoolConfig()
     offline: OfflineConfig | None = None
     online: OnlineConfig | None = None
+    interface: InterfaceConfig = InterfaceConfig()
     monitor: MonitorConfig | None = None
     prometheus: PrometheusConfig | None = None
     workers: int | None = None
@@ -211,6 +217,10 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ConfigError(f"monitor.log.interval = {log.interval}: must be positive")
         if self.delivery.ring < 8:
             raise ConfigError(f"delivery.ring = {self.delivery.ring}: at least 8 MiB, two of the longest events")
+        if self.interface.timestamps not in ("system", "card"):
+            raise ConfigError(f"interface.timestamps = {self.interface.timestamps!r}: must be 'system' or 'card'")
+        if not 1 <= self.interface.ring <= MOST_RING:
+            raise ConfigError(f"interface.ring = {self.interface.ring}: must be 1 to {MOST_RING} MiB")
         if self.online is not None and self.offline is not None:
             raise ConfigError("[online] and [offline]: one of them, for there is one source of packets")
         for n, port in enumerate(self.online.ports if self.online else ()):

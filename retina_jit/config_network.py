@@ -95,6 +95,22 @@ class PrometheusConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     ip: str = "127.0.0.1"
 
 
+class InterfaceConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Capturing from interfaces of the system (`-i`).
+
+    Attributes
+    ----------
+    timestamps : {"system", "card"}
+        Whose times frames have. The card's own clock is switched on for it, and left as it was at the end; where there is none, or
+        it may not be switched on, times are the system's all the same, and that is told.
+    ring : int [MiB]
+        Room for what workers have not looked at yet, each worker's.
+    """
+
+    timestamps: str = "system"
+    ring: int = 64
+
+
 class SinkConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A core that throws away a share of the flows.
 

@@ -21,6 +21,7 @@ from retina_jit.delivery.sinks import Sinks
 from retina_jit.errors import ConfigError, SourceError, SubscriptionError
 from retina_jit.exchange import Exchange, go_over
 from retina_jit.ingest.bpf import compile_for_all
+from retina_jit.ingest.interface import RingSettings
 from retina_jit.ingest.readahead import Readers
 from retina_jit.ingest.sources import PORT, Source, open_sources
 from retina_jit.monitor.reading import Ports, Reading, failures, read
@@ -213,7 +214,8 @@ class Runtime:
         ports = self.config.online is not None and not paths
         if not devices and not ports:
             readers = Readers(count) if count > 1 else None
-            return [open_sources(paths, ahead=self.config.reads_ahead, readers=readers, reader=n) for n in range(count)], None
+            ring = RingSettings(self.config.interface.ring, self.config.interface.timestamps == "card")
+            return [open_sources(paths, ahead=self.config.reads_ahead, readers=readers, reader=n, ring=ring) for n in range(count)], None
         if len(paths) > 1:
             raise SourceError(f"{', '.join(names)}: ports and captures are not read together; several ports: [online] of a configuration")
         from retina_jit import online

@@ -14,6 +14,8 @@ import os
 import socket
 import struct
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,8 +24,11 @@ import numpy as np
 
 from retina_jit import memory, objects
 from retina_jit.errors import SourceError
+from retina_jit.ingest.bpf import Instruction
 from retina_jit.ingest.layout import RING, SOURCE
 from retina_jit.ingest.refill import POLLIN, WAIT_MS, poll
+from retina_jit.ingest.socket_filter import for_socket, packed
+from retina_jit.ingest.stamps import Stamping
 from retina_jit.ingest.walked import Walked
 from retina_jit.jit import entry
 from retina_jit.memory import atomic_load, atomic_store, load32, prefetch_read, shift_right, store16_be
@@ -35,12 +40,20 @@ from retina_jit.status import Status
 PREFIX = "af_packet:"
 """What a source's name begins with to be an interface: `af_packet:eth0`."""
 
-BLOCK, BLOCKS = 1 << 20, 64
+BLOCK = 1 << 20
 RETIRE_MS = 10
 """A block that is not full is handed over after so long."""
 
-SOURCE_AT, RING_AT, ROW_AT = memory.at(SOURCE), memory.at(RING), memory.at(PACKET)
-ROW_LEN = PACKET.itemsize
+STAMPS = np.dtype(
+    [
+        ("offset", "i8"),  # to be added to times of the card's own clock [ns]
+        ("hardware", "i8"),  # frames that had one
+    ]
+)
+"""Stands behind the RING."""
+
+SOURCE_AT, RING_AT, STAMPS_AT, ROW_AT = memory.at(SOURCE), memory.at(RING), memory.at(STAMPS), memory.at(PACKET)
+ROW_LEN, RING_LEN = PACKET.itemsize, RING.itemsize
 NEED_INPUT = int(Status.NEED_INPUT)
 RING_POLL = int(RING.fields["poll"][1])  # type: ignore[index]
 
@@ -50,6 +63,7 @@ BLOCK_STATUS, FIRST_PACKET, OURS = 8, 16, 1
 # struct tpacket3_hdr
 NEXT, SECONDS, NANOSECONDS, CAPTURED, LENGTH, STATUS, MAC, TCI, TPID = 0, 4, 8, 12, 16, 20, 24, 32, 36
 VLAN_VALID, TPID_VALID = 1 << 4, 1 << 6
+TS_RAW_HARDWARE = 1 << 31
 TAG = 4
 
 
@@ -58,7 +72,8 @@ def walk(source, rows, most):
     """Fill up to `most` rows with the next frames of the block at hand. Returns how many; if none, `status` is NEED_INPUT."""
     s = SOURCE_AT(source)
     r = RING_AT(s.device)
-    at, left, n = r.at, r.left, 0
+    clock = STAMPS_AT(s.device + RING_LEN)
+    at, left, n, hardware = r.at, r.left, 0, 0
     wire, captured, number_before = s.bytes, s.captured, s.number
     while n < most and left > 0:
         span = (at, r.held + BLOCK - at)
@@ -77,8 +92,12 @@ def walk(source, rows, most):
             length += TAG
         row = ROW_AT(rows + n * ROW_LEN)
         n += 1
+        ts = u32_le(span, SECONDS) * 1_000_000_000 + u32_le(span, NANOSECONDS)
+        if status & TS_RAW_HARDWARE:
+            ts += clock.offset
+            hardware += 1
         row.frame = frame
-        row.ts = u32_le(span, SECONDS) * 1_000_000_000 + u32_le(span, NANOSECONDS)
+        row.ts = ts
         row.caplen = caplen
         row.length = length
         row.link = s.link
@@ -90,6 +109,7 @@ def walk(source, rows, most):
     r.at, r.left, s.bytes, s.captured = at, left, wire, captured
     s.frames += n
     s.number += n
+    clock.hardware += hardware
     if n == 0:
         s.status = NEED_INPUT
     return n
@@ -127,6 +147,7 @@ FANOUT_HASH, FANOUT_DEFRAG = 0, 0x8000
 ETH_P_ALL = 3
 ARPHRD_ETHERNET, ARPHRD_LOOPBACK = 1, 772
 ARPHRD_IP = {512: "PPP", 768: "IPIP", 769: "IP6IP6", 776: "SIT", 778: "IPGRE", 65534: "no header"}
+ATTACH_FILTER, DETACH_FILTER = 26, 27
 NOTHING_PASSES = struct.pack("HBBI", 0x06, 0, 0, 0)
 """A BPF program: return 0."""
 
@@ -145,6 +166,22 @@ def device_counters(name: str) -> dict[str, int]:
     return {}
 
 
+@dataclass(frozen=True)
+class RingSettings:
+    """What does not depend on the interface.
+
+    Attributes
+    ----------
+    blocks : int
+        Of the ring, 1 MiB each.
+    hardware_times : bool
+        Whether frames shall have the times of the card's own clock, if it gives any.
+    """
+
+    blocks: int = 64
+    hardware_times: bool = False
+
+
 class InterfaceSource(Walked):
     """A network interface as a source of frames, with the attributes of `CaptureSource` that a worker uses.
 
@@ -154,6 +191,7 @@ class InterfaceSource(Walked):
         The interface.
     first : int
         Number of the last frame before.
+    settings : RingSettings
 
     Raises
     ------
@@ -164,13 +202,17 @@ class InterfaceSource(Walked):
     walk_unit = "retina_jit.ingest.interface:walk"
     unsupported, unsupported_link, size, position = 0, "", 0, 0
 
-    def __init__(self, name: str, *, first: int = 0) -> None:
+    def __init__(self, name: str, *, first: int = 0, settings: RingSettings = RingSettings()) -> None:
         self.name = name
+        self._blocks, self._hardware_times = settings.blocks, settings.hardware_times
+        self._stamping: Stamping | None = None
+        self._early: list[Instruction] | None = None
         self._region = memory.Region(SOURCE.itemsize)
         self._words = self._region.array(SOURCE, 1)[0]
         self.address = self._region.address
-        self._ring_home = memory.Region(RING.itemsize)
+        self._ring_home = memory.Region(RING.itemsize + STAMPS.itemsize)
         self._ring = self._ring_home.array(RING, 1)[0]
+        self._stamps = self._ring_home.array(STAMPS, 1, RING.itemsize)[0]
         self._words["number"], self._words["device"] = first, self._ring_home.address
         self._words["more"] = objects.address(f"{__name__}:more")
         self._map: mmap.mmap | None = None
@@ -216,11 +258,11 @@ class InterfaceSource(Walked):
             # There each packet is seen going out and coming in.
             s.setsockopt(SOL_PACKET, IGNORE_OUTGOING, 1)
         frame = 1 << 11
-        s.setsockopt(SOL_PACKET, RX_RING, struct.pack("7I", BLOCK, BLOCKS, frame, BLOCK * BLOCKS // frame, RETIRE_MS, 0, 0))
-        self._map = mmap.mmap(s.fileno(), BLOCK * BLOCKS, flags=mmap.MAP_SHARED)
+        s.setsockopt(SOL_PACKET, RX_RING, struct.pack("7I", BLOCK, self._blocks, frame, BLOCK * self._blocks // frame, RETIRE_MS, 0, 0))
+        self._map = mmap.mmap(s.fileno(), BLOCK * self._blocks, flags=mmap.MAP_SHARED)
         base = np.frombuffer(self._map, np.uint8)
         ring = self._ring
-        ring["base"], ring["blocks"], ring["block"], ring["fd"] = base.ctypes.data, BLOCKS, BLOCK, s.fileno()
+        ring["base"], ring["blocks"], ring["block"], ring["fd"] = base.ctypes.data, self._blocks, BLOCK, s.fileno()
         del base
 
     def _hardware(self) -> int:
@@ -234,16 +276,33 @@ class InterfaceSource(Walked):
         """Begin to receive, for one of some workers; the kernel shares the packets out by connection. Returns 1: what comes is all the worker's."""
         self._before = device_counters(self.name)
         s = self._socket
-        program = (np.frombuffer(NOTHING_PASSES, np.uint8).copy(),)
-        s.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HxxxxxxP", 1, program[0].ctypes.data))  # SO_ATTACH_FILTER
+        self._attach(NOTHING_PASSES)
+        if self._hardware_times:
+            self._stamping = Stamping(s, self.name)
+            self._stamps["offset"] = self._stamping.offset
         s.bind((self.name, ETH_P_ALL))
         if workers > 1:
             group = os.getpid() & 0xFFFF
             s.setsockopt(SOL_PACKET, FANOUT, struct.pack("I", group | (FANOUT_HASH | FANOUT_DEFRAG) << 16))
         index = socket.if_nametoindex(self.name)
         s.setsockopt(SOL_PACKET, ADD_MEMBERSHIP, struct.pack("iHH8s", index, PROMISCUOUS, 0, b""))
-        s.setsockopt(socket.SOL_SOCKET, 27, 0)  # SO_DETACH_FILTER
+        if self._early is None or not self._attach(packed(self._early)):
+            s.setsockopt(socket.SOL_SOCKET, DETACH_FILTER, 0)
         return 1
+
+    def _attach(self, program: bytes) -> bool:
+        """Let a BPF program judge what the socket gets, in place of the one before. Returns whether the system takes it."""
+        home = np.frombuffer(program, np.uint8).copy()
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, ATTACH_FILTER, struct.pack("HxxxxxxP", len(home) // 8, home.ctypes.data))
+        except OSError as fault:
+            logging.getLogger(__name__).info("%s: the system does not take the expression of -F (%s): it is for the workers alone", self.name, fault.strerror)
+            return False
+        return True
+
+    def refuse_early(self, program: Sequence[Instruction]) -> None:
+        """Let the system keep what a program refuses out of the ring, but for a byte of each; the program judges again."""
+        self._early = for_socket(program)
 
     @property
     def is_live(self) -> bool:
@@ -259,7 +318,14 @@ class InterfaceSource(Walked):
         if fault == errno.ENETDOWN:
             self.outages += 1
             logging.getLogger(__name__).warning("%s: the interface is down; waiting until it is up again", self.name)
+        self._tell_of_times()
         return True
+
+    def _tell_of_times(self) -> None:
+        """Say once that a card that promised times gives none."""
+        if self._stamping is not None and self._stamping.works and self.frames and not self._stamps["hardware"]:
+            self._stamping.works = False
+            logging.getLogger(__name__).warning("%s: times are the system's, for the interface gives none of its own, though it said so", self.name)
 
     @property
     def dropped(self) -> int:
@@ -286,11 +352,16 @@ class InterfaceSource(Walked):
             "rx_phy_bytes": found["bytes"] + 4 * found["packets"],
             "rx_phy_discard_packets": hardware,
             "link_down": self.outages,
+            "rx_hardware_timestamps": int(self._stamps["hardware"]),
         }
         return {self.name: device}
 
     def close(self) -> None:
         """Stop receiving. Frames of the last walk must not be read any more."""
+        if self._stamping is not None:
+            self._tell_of_times()
+            self._stamping.end()
+            self._stamping = None
         if self._map is not None:
             self._map.close()
             self._map = None

@@ -282,6 +282,8 @@ class Prefilter:
         link = int(record["link"])
         if record["interfaces"] == 0 and link in self._compiled.refused:
             raise FilterError(f"{source.name}: {describe(link)}: {self._compiled.refused[link]}")
+        if record["interfaces"] == 0 and link in self._compiled.programs:
+            source.refuse_early(self._compiled.programs[link])
         record["prefilter"] = self._regions[0].address
         self._words["walk"], self._words["strange"] = objects.address(source.walk_unit), 0
         return objects.address(f"{__name__}:walk")

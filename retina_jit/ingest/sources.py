@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from retina_jit.errors import SourceError
-from retina_jit.ingest.interface import PREFIX, InterfaceSource
+from retina_jit.ingest.bpf import Instruction
+from retina_jit.ingest.interface import PREFIX, InterfaceSource, RingSettings
 from retina_jit.ingest.readahead import Readers
-from retina_jit.ingest.source import CaptureSource, Shared, open_source
+from retina_jit.ingest.source import CaptureSource, open_source
 from retina_jit.status import Status
 
 PORT = "dpdk:"
@@ -28,6 +29,9 @@ class Source(Protocol):
     @property
     def idle_polls(self) -> int:
         """Times that nothing was there, beside those that `refill` was called for."""
+
+    def refuse_early(self, program: Sequence[Instruction]) -> None:
+        """Learn what frames will be refused by."""
 
     def give_to(self, worker: int, workers: int) -> int:
         """Say which of how many workers reads. Returns among how many it has to share the packets."""
@@ -84,7 +88,12 @@ class Source(Protocol):
 
 
 def open_sources(
-    paths: Iterable[str | os.PathLike[str]], *, ahead: bool = True, readers: Readers | None = None, reader: int = 0
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    ahead: bool = True,
+    readers: Readers | None = None,
+    reader: int = 0,
+    ring: RingSettings = RingSettings(),  # noqa: B008 - it cannot be changed
 ) -> Iterator[CaptureSource | InterfaceSource]:
     """Open captures one after the other, in the order given; a pattern stands for its files in the order of their names,
     `af_packet:NAME` for an interface.
@@ -100,13 +109,21 @@ def open_sources(
         Who reads the same captures; large ones are read once for all.
     reader : int
         Which of them this one is.
+    ring : RingSettings
+        Of interfaces.
 
     Raises
     ------
     SourceError
         At once: a pattern that no file matches, a file that does not exist. Later: what opening a file finds.
     """
-    return _open_each(list(expand(paths)), ahead, readers, reader)
+
+    def opened(path: str, first: int, place: int) -> CaptureSource | InterfaceSource:
+        if path.startswith(PREFIX) and not Path(path).exists():
+            return InterfaceSource(path[len(PREFIX) :], first=first, settings=ring)
+        return open_source(path, first=first, ahead=ahead, shared=(readers, place, reader) if readers else None)
+
+    return _open_each(list(expand(paths)), opened, readers, reader)
 
 
 def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
@@ -123,19 +140,15 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
             raise SourceError(f"{path}: no such file")
 
 
-def _open_each(paths: list[str], ahead: bool, readers: Readers | None, reader: int) -> Iterator[CaptureSource | InterfaceSource]:
+def _open_each(
+    paths: list[str], opened: Callable[[str, int, int], CaptureSource | InterfaceSource], readers: Readers | None, reader: int
+) -> Iterator[CaptureSource | InterfaceSource]:
     first = 0
     try:
         for place, path in enumerate(paths):
-            with _open(path, first, ahead, (readers, place, reader) if readers else None) as source:
+            with opened(path, first, place) as source:
                 yield source
                 first = source.number
     finally:
         if readers is not None:
             readers.leave(reader)
-
-
-def _open(path: str, first: int, ahead: bool, shared: Shared | None) -> CaptureSource | InterfaceSource:
-    if path.startswith(PREFIX) and not Path(path).exists():
-        return InterfaceSource(path[len(PREFIX) :], first=first)
-    return open_source(path, first=first, ahead=ahead, shared=shared)

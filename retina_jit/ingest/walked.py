@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from retina_jit.ingest.bpf import Instruction
 from retina_jit.status import Status
 
 
@@ -21,6 +23,9 @@ class Walked:
     """Times that nothing was there, of sources that the kernel itself asks; any thread may look."""
     _words: Any
     """That record."""
+
+    def refuse_early(self, program: Sequence[Instruction]) -> None:
+        """Learn what will be refused, if that is of use: a program for this link type, which judges all frames later."""
 
     @property
     def record(self) -> Any:

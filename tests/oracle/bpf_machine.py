@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 ARITHMETIC = {
     0x00: operator.add, 0x10: operator.sub, 0x20: operator.mul, 0x30: operator.floordiv, 0x40: operator.or_, 0x50: operator.and_,
@@ -23,15 +23,15 @@ def _number(frame: bytes, at: int, size: int) -> int:
     return int.from_bytes(frame[at : at + size], "big")
 
 
-def execute(program: Sequence[tuple[int, int, int, int]], frame: bytes, wire_length: int) -> int:
-    """Return what a program of (code, jt, jf, k) says of a frame; 0 refuses it."""
+def execute(program: Sequence[tuple[int, int, int, int]], frame: bytes, wire_length: int, beside: Mapping[int, int] | None = None) -> int:
+    """Return what a program of (code, jt, jf, k) says of a frame; 0 refuses it. `beside`: what Linux knows of it, by place."""
     try:
-        return _execute(program, frame, wire_length)
+        return _execute(program, frame, wire_length, beside or {})
     except (_RefusedError, ZeroDivisionError):
         return 0
 
 
-def _execute(program: Sequence[tuple[int, int, int, int]], frame: bytes, wire_length: int) -> int:
+def _execute(program: Sequence[tuple[int, int, int, int]], frame: bytes, wire_length: int, beside: Mapping[int, int]) -> int:
     a = x = at = 0
     cells = [0] * 16
     while True:
@@ -42,6 +42,8 @@ def _execute(program: Sequence[tuple[int, int, int, int]], frame: bytes, wire_le
             mode = code & 0xE0
             if mode == 0xA0:
                 value = 4 * (_number(frame, k, 1) & 15)
+            elif mode == 0x20 and k in beside:
+                value = beside[k]
             elif mode in (0x20, 0x40):
                 value = _number(frame, k + (x if mode == 0x40 else 0), SIZES[code & 0x18])
             else:

@@ -15,6 +15,7 @@ from retina_jit import memory, objects
 from retina_jit.ingest.bpf import Compiled, Instruction, check
 from retina_jit.ingest.operations import OPERATIONS
 from retina_jit.ingest.prefilter import Prefilter
+from retina_jit.ingest.socket_filter import HARDLY, HAS_TAG, WHOLE, for_socket
 
 JUMPS = sorted(c for c in OPERATIONS if c & 7 == 5 and c != 0x05)
 SHIFTS = {0x64, 0x74}
@@ -83,3 +84,41 @@ def test_three_machines_agree(program: list[Instruction], frames: list[tuple[byt
         if pcap is not None:
             pcap.bpf_filter.restype = ctypes.c_uint
             assert pcap.bpf_filter(code, frame, length, len(frame)) == wanted
+
+
+SHIFTS_BY_X = {0x6C, 0x7C}
+
+
+@settings(max_examples=600, deadline=None)
+@given(programs(), st.lists(st.binary(min_size=1, max_size=80), min_size=1, max_size=4))
+def test_the_system_s_half_captures_little_of_what_is_refused_and_forgets_nothing(program: list[Instruction], frames: list[bytes]) -> None:
+    made = for_socket(program)
+    if made is None:
+        return
+    check(made)
+    # Linux takes no division by zero and no wide shift, and no cell that was not written: also none of what stands in for them.
+    assert not [i for i in made if (i.code in DIVISIONS and i.k == 0) or (i.code in SHIFTS and i.k >= 32)]
+    for frame in frames:
+        wanted = bpf_machine.execute(program, frame, len(frame)) != 0
+        assert bpf_machine.execute(made, frame, len(frame), {HAS_TAG: 0}) == (WHOLE if wanted else HARDLY)
+        assert bpf_machine.execute(made, frame, len(frame), {HAS_TAG: 1}) == WHOLE
+        # The byte that is left of it is refused once more.
+        assert wanted or bpf_machine.execute(program, frame[:1], len(frame)) == 0
+
+
+def test_what_the_system_s_half_cannot_say_is_left_to_the_workers() -> None:
+    end = Instruction(0x06, 0, 0, 1)
+    assert for_socket([Instruction(0x6C, 0, 0, 0), end]) is None
+    every_cell = [Instruction(0x02, 0, 0, n) for n in range(16)]
+    assert for_socket([*every_cell, Instruction(0xB1, 0, 0, 14), end]) is None
+    assert for_socket([Instruction(0x30, 0, 0, 0)] * 2000 + [end]) is None, "too long"
+
+
+def test_jumps_lead_as_far_as_they_have_to() -> None:
+    loads = [Instruction(0x30, 0, 0, n) for n in range(120)]
+    program = [Instruction(0x30, 0, 0, 0), Instruction(0x15, 120, 0, 7), *loads, Instruction(0x06, 0, 0, 0), Instruction(0x06, 0, 0, 1)]
+    made = for_socket(program)
+    assert made is not None and len(made) > 3 * len(loads)
+    for frame in (bytes([7]) + bytes(200), bytes(200), bytes([7]), bytes(100)):
+        wanted = bpf_machine.execute(program, frame, len(frame)) != 0
+        assert bpf_machine.execute(made, frame, len(frame), {HAS_TAG: 0}) == (WHOLE if wanted else HARDLY)

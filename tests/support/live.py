@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 import retina_jit as rj
+from retina_jit.config_network import InterfaceConfig
 from retina_jit.subscription import Subscription
 from support.running import config, runtime, to
 
@@ -40,7 +41,7 @@ def frames_of(path: Path) -> list[bytes]:
     return seen
 
 
-def capture(frames: list[bytes], workers: int, *, remove: bool = False, source: str = f"af_packet:{RECEIVING}", bpf: str = "") -> dict[str, object]:
+def capture(frames: list[bytes], workers: int, *, remove: bool = False, source: str = f"af_packet:{RECEIVING}", bpf: str = "", timestamps: str = "system") -> dict[str, object]:
     """Send frames while a program captures them. What it has seen."""
     seen: Counter[str] = Counter()
     raw: list[str] = []
@@ -48,7 +49,7 @@ def capture(frames: list[bytes], workers: int, *, remove: bool = False, source: 
     subscriptions = [to(t, "", lambda _, five, t=t: seen.update([f"{t} {five}"])) for t in TYPES]
     subscriptions.append(to("FiveTuple,PktCount,ByteCount", "", lambda t, p, b: seen.update([f"{t} {p} {b}"])))
     subscriptions.append(to("ZcFrame", "", lambda f: raw.append(bytes(f.data).hex())))
-    made = runtime(subscriptions, [source], msgspec.structs.replace(config(), workers=workers, bpf=bpf))
+    made = runtime(subscriptions, [source], msgspec.structs.replace(config(), workers=workers, bpf=bpf, interface=InterfaceConfig(timestamps, 8)))
 
     def send() -> None:
         deadline = time.monotonic() + PATIENCE
@@ -69,12 +70,13 @@ def capture(frames: list[bytes], workers: int, *, remove: bool = False, source: 
     thread.start()
     result = made.run()
     thread.join()
-    return {"seen": seen, "raw": raw, "counters": result.counters, "ledger": result.ledger, "problems": result.problems}
+    captured = sum(int(w.source.record["captured"]) for w in made.workers)  # type: ignore[union-attr]
+    return {"seen": seen, "raw": raw, "counters": result.counters, "ledger": result.ledger, "problems": result.problems, "captured": captured}
 
 
 if __name__ == "__main__":
     make_pair()
     job = json.loads(sys.argv[1])
     sent = [bytes.fromhex(f) for f in job["frames"]] if "frames" in job else frames_of(Path(job["path"]))
-    given = {"workers": 1, **{k: job[k] for k in ("workers", "remove", "source", "bpf") if k in job}}
+    given = {"workers": 1, **{k: job[k] for k in ("workers", "remove", "source", "bpf", "timestamps") if k in job}}
     print(json.dumps(capture(sent, **given)))
