@@ -89,16 +89,16 @@ class Vector:
 
     def nulls(self) -> Array | None:
         """Return a bool per value, or None if none is absent."""
-        return None if self.valid is None else ~_unpacked(self.valid, self.length)
+        return None if self.valid is None else ~unpacked(self.valid, self.length)
 
     def slice(self, start: int, stop: int) -> Vector:
         """Return some of the values; most of it shares memory."""
-        valid = None if self.valid is None else _packed(_unpacked(self.valid, self.length)[start:stop])
+        valid = None if self.valid is None else packed(unpacked(self.valid, self.length)[start:stop])
         code = self.field.format
         if code == STRUCT:
             return replace(self, length=stop - start, valid=valid, children=tuple(c.slice(start, stop) for c in self.children))
         if code == BOOL:
-            return replace(self, length=stop - start, valid=valid, data=(_packed(_unpacked(self.data[0], self.length)[start:stop]),))
+            return replace(self, length=stop - start, valid=valid, data=(packed(unpacked(self.data[0], self.length)[start:stop]),))
         if code in (TEXT, BYTES, LIST):
             return replace(self, length=stop - start, valid=valid, data=(self.data[0][start : stop + 1], *self.data[1:]))
         return replace(self, length=stop - start, valid=valid, data=(self.data[0][start:stop],))
@@ -128,7 +128,7 @@ class Vector:
             elif shown:
                 found = [b.hex() for b in found]
         elif code == BOOL:
-            found = _unpacked(self.data[0], self.length).tolist()
+            found = unpacked(self.data[0], self.length).tolist()
         else:
             found = self.data[0].tolist()
             if shown and code == DURATION:
@@ -151,7 +151,7 @@ class Vector:
                 values[nulls] = "NaT"
             return values
         if code == BOOL or code in _DTYPES:
-            numbers = _unpacked(self.data[0], self.length) if code == BOOL else self.data[0]
+            numbers = unpacked(self.data[0], self.length) if code == BOOL else self.data[0]
             if not self.field.nullable:
                 return numbers
             return np.ma.MaskedArray(numbers, np.zeros(self.length, bool) if nulls is None else nulls)  # type: ignore[no-untyped-call, no-any-return]
@@ -160,39 +160,19 @@ class Vector:
         return objects
 
 
-def _packed(bits: Array) -> Array:
+def dtype_of(field: Field) -> np.dtype[Any]:
+    """Return the type of the values of numbers, times, durations and truth values (a byte each, not packed)."""
+    return np.dtype(bool) if field.format == BOOL else _DTYPES[field.format]
+
+
+def packed(bits: Array) -> Array:
+    """Return a bit per truth value, lowest first."""
     return np.packbits(bits, bitorder="little")
 
 
-def _unpacked(packed: Array, length: int) -> Array:
-    return np.unpackbits(packed, count=length, bitorder="little").view(bool)
-
-
-def concat(parts: Sequence[Vector]) -> Vector:
-    """Return vectors of the same field as one."""
-    if len(parts) == 1:
-        return parts[0]
-    first, length = parts[0], sum(p.length for p in parts)
-    valid = None
-    if any(p.valid is not None for p in parts):
-        valid = _packed(np.concatenate([np.ones(p.length, bool) if p.valid is None else _unpacked(p.valid, p.length) for p in parts]))
-    code = first.field.format
-    if code == STRUCT:
-        joined = tuple(concat(group) for group in zip(*(p.children for p in parts), strict=True))
-        return Vector(first.field, length, valid, (), joined)
-    if code == BOOL:
-        return Vector(first.field, length, valid, (_packed(np.concatenate([_unpacked(p.data[0], p.length) for p in parts])),))
-    if code not in (TEXT, BYTES, LIST):
-        return Vector(first.field, length, valid, (np.concatenate([p.data[0] for p in parts]),))
-    offsets, at = [np.zeros(1, np.int64)], 0
-    for p in parts:
-        offsets.append(p.data[0][1:] - p.data[0][0] + at)
-        at = int(offsets[-1][-1]) if p.length else at
-    ends = np.concatenate(offsets)
-    if code == LIST:
-        items = [p.children[0].slice(int(p.data[0][0]), int(p.data[0][-1])) for p in parts]
-        return Vector(first.field, length, valid, (ends,), (concat(items),))
-    return Vector(first.field, length, valid, (ends, np.concatenate([p.data[1][p.data[0][0] : p.data[0][-1]] for p in parts])))
+def unpacked(bits: Array, length: int) -> Array:
+    """Return a bool per bit, of so many."""
+    return np.unpackbits(bits, count=length, bitorder="little").view(bool)
 
 
 def empty(field: Field) -> Vector:
@@ -265,12 +245,12 @@ def vector(table: Columns, c: Column, *, name: str = "", absent: Array | None = 
     if isinstance(values, Lists):
         return Vector(field, count, valid, (np.ascontiguousarray(values.offsets, np.int64),), (_items(values, field.children[0], addresses),))
     if c.kind == "flag":
-        return Vector(field, count, valid, (_packed(values),))
+        return Vector(field, count, valid, (packed(values),))
     return Vector(field, count, valid, (np.ascontiguousarray(values),))
 
 
 def _validity(null: Array | None) -> Array | None:
-    return None if null is None or not null.any() else _packed(~null)
+    return None if null is None or not null.any() else packed(~null)
 
 
 def _items(values: Lists, field: Field, addresses: str) -> Vector:

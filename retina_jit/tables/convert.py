@@ -1,69 +1,107 @@
-"""Rows as what other libraries are made of."""
+"""Rows as what other libraries are made of: each takes batch after batch, and keeps of it only what it needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from retina_jit.delivery.capsules import ArrowBatch
-from retina_jit.delivery.vectors import (
-    BOOL,
-    DURATION,
-    NUMBERS,
-    TEXT,
-    TIME,
-    Field,
-    Vector,
-    concat,
-    empty,
-    struct,
-)
+from retina_jit.delivery.growing import Growing
+from retina_jit.delivery.vectors import BOOL, NUMBERS, TEXT, TIME, Array, Field, Vector, struct
+from retina_jit.delivery.views import with_views
 from retina_jit.errors import MissingExtraError
 from retina_jit.extras import library
 from retina_jit.sinks.gather import Batch
 
 
-def joined(fields: Sequence[Field], batches: list[Batch]) -> Iterator[tuple[Field, Vector]]:
-    """Give the columns one after the other; a column's part of a batch is let go when it was given."""
-    parts = [list(b) for b in batches]
-    batches.clear()
-    for n, field in enumerate(fields):
-        listed = [p[n] for p in parts]
-        made = concat(listed) if listed else empty(field)
-        del listed
-        for p in parts:
-            p[n] = None  # type: ignore[call-overload]
-        yield field, made
+class Making(Protocol):
+    """Something that is made of batches."""
+
+    def add(self, batch: Batch) -> None:
+        """Take rows."""
+
+    def made(self) -> Any:
+        """Return what was made of all rows."""
 
 
-def to_pandas(fields: Sequence[Field], batches: list[Batch]) -> Any:
-    """Return a pandas.DataFrame."""
-    pandas = library("pandas", "to_pandas", "pandas")
-    text = "str" if int(pandas.__version__.partition(".")[0]) >= 3 else "string"
-    made = {}
-    for field, v in joined(fields, batches):
-        values = _texts(v) if field.format == TEXT else v.to_numpy()
+class Arrays:
+    """A dict of NumPy's arrays."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self._columns = {f.name: Growing(f) for f in fields}
+
+    def add(self, batch: Batch) -> None:  # noqa: D102 - see Making
+        for column, v in zip(self._columns.values(), batch, strict=True):
+            column.add(v)
+
+    def made(self) -> dict[str, Array]:  # noqa: D102
+        return {name: self._columns.pop(name).taken().to_numpy() for name in list(self._columns)}
+
+
+class Polars:
+    """A DataFrame of polars.
+
+    It gets the layout that it keeps. What it has to convert it would have twice: all of a batch that was given is kept as long
+    as any of it is used.
+    """
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self._polars = library("polars", "to_polars", "polars")
+        self._fields = fields
+        self._frames: list[Any] = []
+
+    def add(self, batch: Batch) -> None:  # noqa: D102 - see Making
+        self._frames.append(self._polars.DataFrame(ArrowBatch(struct("", [with_views(v) for v in batch]))))
+
+    def made(self) -> Any:  # noqa: D102
+        if not self._frames:
+            self.add(tuple(Growing(f).taken() for f in self._fields))
+        return self._polars.concat(self._frames, rechunk=False)
+
+
+class Pandas:
+    """A DataFrame of pandas; texts stay in Arrow's layout where there is pyarrow."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self._pandas = library("pandas", "to_pandas", "pandas")
+        self._fields = fields
+        try:
+            self._pyarrow = library("pyarrow", "texts of pandas", "arrow")
+        except MissingExtraError:
+            self._pyarrow = None
+        self._texts: dict[str, list[Any]] = {f.name: [] for f in fields if f.format == TEXT and self._pyarrow}
+        self._columns = {f.name: Growing(f) for f in fields if f.name not in self._texts}
+
+    def add(self, batch: Batch) -> None:  # noqa: D102 - see Making
+        for v in batch:
+            if v.field.name in self._texts:
+                self._texts[v.field.name].append(self._pyarrow.array(ArrowBatch(v)))
+            else:
+                self._columns[v.field.name].add(v)
+
+    def made(self) -> Any:  # noqa: D102
+        made = {}
+        for field in self._fields:
+            if field.name in self._texts:
+                chunks = self._pyarrow.chunked_array(self._texts.pop(field.name), self._pyarrow.large_string())
+                made[field.name] = self._pandas.Series(chunks, dtype=self._text())
+            else:
+                made[field.name] = self._series(field, self._columns.pop(field.name).taken())
+        # Nobody else has these columns.
+        return self._pandas.DataFrame(made, copy=False)
+
+    def _text(self) -> str:
+        return "str" if int(self._pandas.__version__.partition(".")[0]) >= 3 else "string"
+
+    def _series(self, field: Field, v: Vector) -> Any:
+        values = v.to_numpy()
         if field.format == TIME:
-            made[field.name] = pandas.Series(values).dt.tz_localize("UTC")
-        elif field.format == TEXT:
-            made[field.name] = pandas.Series(values, dtype=text)
-        elif field.nullable and (field.format == BOOL or field.format in NUMBERS.values()):
-            array = pandas.arrays.BooleanArray if field.format == BOOL else pandas.arrays.IntegerArray
-            made[field.name] = pandas.Series(array(np.ma.getdata(values).copy(), np.ma.getmaskarray(values).copy()))
-        else:
-            assert field.format != DURATION or values.dtype.kind == "m"
-            made[field.name] = pandas.Series(values, copy=True)
-        del values, v
-    # Each column has been copied already; nobody else has it.
-    return pandas.DataFrame(made, copy=False)
-
-
-def _texts(v: Vector) -> Any:
-    """The texts as pyarrow has them, which pandas takes as they are; without it as objects."""
-    try:
-        pyarrow = library("pyarrow", "texts of pandas", "arrow")
-    except MissingExtraError:
-        return v.to_numpy()
-    return pyarrow.record_batch(ArrowBatch(struct("", (v,)))).column(0)
+            return self._pandas.Series(values, copy=False).dt.tz_localize("UTC")
+        if field.format == TEXT:
+            return self._pandas.Series(values, dtype=self._text())
+        if field.nullable and (field.format == BOOL or field.format in NUMBERS.values()):
+            array = self._pandas.arrays.BooleanArray if field.format == BOOL else self._pandas.arrays.IntegerArray
+            return self._pandas.Series(array(np.ma.getdata(values), np.ma.getmaskarray(values)), copy=False)
+        return self._pandas.Series(values, copy=False)

@@ -7,7 +7,7 @@ import queue
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from retina_jit.config import RuntimeConfig
@@ -78,14 +78,13 @@ class Selection:
             warnings.warn(self.source.told(problem), CaptureWarning, stacklevel=2)
         return result
 
-    def collect(self, most: int | None = None) -> tuple[list[Batch], Result]:
-        """Run to the end, or until there are `most` rows or a few more. Returns the batches."""
-        made: list[Batch] = []
+    def collect(self, take: Callable[[Batch], None], most: int | None = None) -> Result:
+        """Run to the end, or until there are `most` rows or a few more; each batch is given to `take`."""
         rows = 0
 
         def emit(batch: Batch) -> None:
             nonlocal rows
-            made.append(batch)
+            take(batch)
             rows += len(batch[0])
             if most is not None and rows >= most:
                 runtime.abandon()
@@ -94,7 +93,7 @@ class Selection:
         runtime = self._runtime(sink)
         result = self._run(runtime)
         sink.flush()
-        return made, result
+        return result
 
     def stream(self) -> Iterator[Batch]:
         """Run in another thread and give batches as they come; the run waits while they are not asked for."""

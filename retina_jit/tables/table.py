@@ -8,8 +8,9 @@ from typing import Any, overload
 
 import numpy as np
 
-from retina_jit.delivery.capsules import ArrowRows, schema_capsule
-from retina_jit.delivery.vectors import STRUCT, Field, Vector, concat, empty, struct
+from retina_jit.delivery.capsules import ArrowBatch, ArrowRows, schema_capsule
+from retina_jit.delivery.growing import concat
+from retina_jit.delivery.vectors import STRUCT, Field, Vector, empty, struct
 from retina_jit.extras import library
 from retina_jit.runtime import Result
 from retina_jit.sinks.gather import Batch
@@ -17,7 +18,8 @@ from retina_jit.tables import convert, files, show
 from retina_jit.tables.plots import Plots
 
 Rows = Callable[[], Iterator[Batch]]
-Some = Callable[[int | None], tuple[list[Batch], Result]]
+Take = Callable[[Batch], None]
+Some = Callable[[Take, int | None], Result]
 
 
 class Table:
@@ -70,8 +72,9 @@ class Table:
 
     def _rows(self) -> list[Batch]:
         if self._batches is None:
-            assert self._collect is not None
-            self._batches, self.result = self._collect(None)
+            found: list[Batch] = []
+            self._give(found.append)
+            self._batches = found
         return self._batches
 
     def _each(self) -> Iterator[Batch]:
@@ -80,13 +83,18 @@ class Table:
         assert self._stream is not None
         return self._stream()
 
-    def _taken(self) -> list[Batch]:
-        """All rows, to be used up: those of a table that is not collected are read and not kept."""
+    def _give(self, take: Take) -> None:
+        """Give all batches, as they are read; what is not collected is not kept."""
         if self._batches is not None:
-            return list(self._batches)
+            for batch in self._batches:
+                take(batch)
+            return
         assert self._collect is not None
-        made, self.result = self._collect(None)
-        return made
+        self.result = self._collect(take, None)
+
+    def _made(self, made: convert.Making) -> Any:
+        self._give(made.add)
+        return made.made()
 
     def __len__(self) -> int:
         return sum(len(b[0]) for b in self._rows())
@@ -113,7 +121,8 @@ class Table:
     def head(self, n: int = 10) -> Table:
         """Return the first rows; of a capture no more is read than that takes."""
         if self._batches is None and self._collect is not None:
-            found, _ = self._collect(n)
+            found: list[Batch] = []
+            self._collect(found.append, n)
             return Table(self._fields, _cut(found, 0, n))
         return self[:n]
 
@@ -158,38 +167,31 @@ class Table:
         """Give the rows to a library that speaks Arrow; what is not collected is read while it asks."""
         return ArrowRows(self._fields, (struct("", b) for b in self._each())).__arrow_c_stream__()
 
-    def _arrow_rows(self) -> ArrowRows:
-        taken = self._taken()
-        taken.reverse()
-
-        def used_up() -> Iterator[Vector]:
-            # Memory of a batch goes back when the library has taken it.
-            while taken:
-                yield struct("", taken.pop())
-
-        return ArrowRows(self._fields, used_up())
-
     def to_arrow(self) -> Any:
         """Return a pyarrow.Table (extra `[arrow]`)."""
-        return library("pyarrow", "to_arrow", "arrow").table(self._arrow_rows())
+        pyarrow = library("pyarrow", "to_arrow", "arrow")
+        found: list[Any] = []
+        self._give(lambda batch: found.append(pyarrow.record_batch(ArrowBatch(struct("", batch)))))
+        return pyarrow.Table.from_batches(found, pyarrow.schema(self))
 
     def to_polars(self) -> Any:
         """Return a polars.DataFrame (extra `[polars]`)."""
-        return library("polars", "to_polars", "polars").DataFrame(self._arrow_rows())
+        return self._made(convert.Polars(self._fields))
 
     def to_pandas(self) -> Any:
         """Return a pandas.DataFrame (extra `[pandas]`).
 
         Numbers and truth values that may be absent have pandas' nullable types, so that they stay what they are.
         """
-        return convert.to_pandas(self._fields, self._taken())
+        return self._made(convert.Pandas(self._fields))
 
     def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return an array per column: times are datetime64[ns], durations timedelta64[ns], text and lists objects.
 
         What is absent is NaT, None, or masked (numbers and truth values).
         """
-        return {f.name: v.to_numpy() for f, v in convert.joined(self._fields, self._taken())}
+        found: dict[str, np.ndarray[Any, Any]] = self._made(convert.Arrays(self._fields))
+        return found
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a dict per row, times and durations in nanoseconds, None for what is absent."""

@@ -1,4 +1,4 @@
-"""What memory a table takes beside what its columns hold: measured in a process of its own, `python table_memory.py CAPTURE WHAT`."""
+"""What memory a table takes beside what its columns hold: measured in a process of its own, `python table_memory.py CAPTURE WHAT TYPES`."""
 
 from __future__ import annotations
 
@@ -37,9 +37,32 @@ def write_capture(path: Path, connections: int, step_ns: int = 10_000_000) -> No
     path.write_bytes(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 65535, 1) + made.tobytes())
 
 
-def measured(path: Path, what: str) -> dict[str, Any]:
+def write_again_and_again(path: Path, sample: Path, copies: int) -> None:
+    """Write a capture many times one after the other, each time with other IPv4 addresses."""
+    data = sample.read_bytes()
+    frames, addresses, at = [], [], 24
+    while at < len(data):
+        frames.append(at)
+        if data[at + 28 : at + 30] == b"\x08\x00":
+            addresses += [at + 42, at + 46]
+        at += 16 + int.from_bytes(data[at + 8 : at + 12], "little")
+    made = np.tile(np.frombuffer(data[24:], np.uint8), (copies, 1))
+    for number, octet in enumerate(np.arange(copies, dtype=">u2").view(np.uint8).reshape(copies, 2).T):
+        for address in addresses:
+            made[:, address - 24 + 1 + number] ^= octet
+    sec = np.concatenate([np.arange(f, f + 4) for f in frames]) - 24
+    begun = np.ascontiguousarray(made[:, sec]).view("<u4")
+    lasts = int(begun[0].max()) - int(begun[0].min()) + 1
+    made[:, sec] = (begun + (np.arange(copies) * lasts)[:, None]).astype("<u4").view(np.uint8)
+    path.write_bytes(data[:24] + made.tobytes())
+
+
+TYPES = {"connections": ("ConnRecord", "FiveTuple"), "handshakes": ("TlsHandshake",)}
+
+
+def measured(path: Path, what: str, types: str = "connections") -> dict[str, Any]:
     """Measure in another process; `what`: batches, or a method of the table."""
-    done = subprocess.run([sys.executable, __file__, str(path), what], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, __file__, str(path), what, types], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -51,11 +74,11 @@ def own() -> int:
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem")))
 
 
-def main(path: str, what: str) -> dict[str, Any]:
+def main(path: str, what: str, types: str) -> dict[str, Any]:
     import retina_jit as rj
 
     def table(capture: Any) -> rj.Table:
-        return rj.read(capture).select("", rj.ConnRecord, rj.FiveTuple)
+        return rj.read(capture).select("", *TYPES[types])
 
     def work(t: rj.Table) -> tuple[Any, list[int]]:
         if what != "batches":

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from retina_jit.delivery import capsules
 from retina_jit.delivery.capsules import ArrowBatch, ArrowRows
+from retina_jit.delivery.growing import concat
 from retina_jit.delivery.vectors import (
     BOOL,
     BYTES,
@@ -23,7 +24,6 @@ from retina_jit.delivery.vectors import (
     TEXT,
     Field,
     Vector,
-    concat,
     empty,
     struct,
 )
