@@ -147,6 +147,9 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     workers : int, optional
         How many workers share the packets of a capture (`-j`), each with a thread and a table of its own; caps are per worker.
         None: one, for which a second core reads ahead. 1: one, and one core is all that it uses.
+    cores : tuple of int
+        Cores that workers of captures and interfaces are bound to (`--cores`), one each, which says how many workers there are. Empty:
+        the system moves them about. For ports of [online] their own `cores`.
     read_ahead : bool, optional
         Whether a second thread reads a large capture ahead, where there is a core for it: faster, at the cost of that core.
         None: yes, unless `workers` is 1.
@@ -178,6 +181,7 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     monitor: MonitorConfig | None = None
     prometheus: PrometheusConfig | None = None
     workers: int | None = None
+    cores: tuple[int, ...] = ()
     read_ahead: bool | None = None
     sample: float = 1.0
     bpf: str = ""
@@ -204,6 +208,10 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ConfigError(f"conntrack.packet_list_bytes = {self.conntrack.packet_list_bytes}: at most {MOST_LISTED}, for a list is one event")
         if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:
             raise ConfigError(f"workers = {self.workers}: must be 1 to {MOST_WORKERS}")
+        if self.cores and self.workers not in (None, len(self.cores)):
+            raise ConfigError(f"workers = {self.workers} and cores = {list(self.cores)}: a core each, or one of the two")
+        if len(self.cores) > MOST_WORKERS or len(set(self.cores)) < len(self.cores):
+            raise ConfigError(f"cores = {list(self.cores)}: each once, and at most {MOST_WORKERS}")
         if not 2**-32 <= self.sample <= 1:
             raise ConfigError(f"sample = {self.sample:g}: must be a share of the connections, above 0 and at most 1 (0.25 is a quarter)")
         if self.delivery.on_error not in ("stop", "continue"):
@@ -229,7 +237,7 @@ class RuntimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             if port.sink is not None and not len(set(port.cores)) <= port.sink.nb_buckets <= BUCKETS:
                 raise ConfigError(f"online.ports[{n}].sink.nb_buckets = {port.sink.nb_buckets}: must be {len(set(port.cores))} (the number of cores) to {BUCKETS}")
         self.tunnels()
-        return self
+        return msgspec.structs.replace(self, workers=len(self.cores)) if self.cores else self
 
     @property
     def reads_ahead(self) -> bool:

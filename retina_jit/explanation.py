@@ -266,7 +266,7 @@ def measure(subscriptions: Sequence[Subscription], sources: Iterable[str | os.Pa
 
     quiet = [Subscription(s.filter, s.types, _nothing, name=s.name, folder=s.folder, every=s.every) for s in subscriptions]
     # One worker sees everything, so its stages' numbers are the program's.
-    runtime = Runtime(quiet, sources, msgspec.structs.replace(config, workers=None), **more)
+    runtime = Runtime(quiet, sources, msgspec.structs.replace(config, workers=None, cores=()), **more)
     program, worker = runtime.program, runtime.workers[0]
     room = len(ORDER) * MEASURE.itemsize // 8
     given = np.concatenate([np.zeros(room, np.int64), program.tables])

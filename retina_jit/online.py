@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from retina_jit import cores
 from retina_jit.config import RuntimeConfig
 from retina_jit.config_network import OnlineConfig
 from retina_jit.errors import ConfigError
@@ -30,7 +30,7 @@ def receiver(config: RuntimeConfig, device: str | None = None) -> Receiver:
     from retina_jit.ingest.dpdk.source import Lane, Receiver
 
     if device is not None:
-        return Receiver([device], [Lane(((0, n),)) for n in range(config.workers or 1)], settings(config))
+        return Receiver([device], [Lane(((0, n),), config.cores[n] if config.cores else None) for n in range(config.workers or 1)], settings(config))
     online = config.online
     assert online is not None
     check_cores(config, online)
@@ -91,7 +91,6 @@ def worker_count(config: RuntimeConfig) -> int:
 
 def check_cores(config: RuntimeConfig, online: OnlineConfig) -> None:
     """Refuse cores that cannot be used."""
-    usable = os.sched_getaffinity(0)
     named = [("main_core", config.main_core)]
     for n, port in enumerate(online.ports):
         named += [(f"online.ports[{n}].cores", core) for core in port.cores]
@@ -100,8 +99,7 @@ def check_cores(config: RuntimeConfig, online: OnlineConfig) -> None:
             if port.sink.core in {c for p in online.ports for c in p.cores}:
                 raise ConfigError(f"online.ports[{n}].sink.core = {port.sink.core}: is a worker's core as well; a sink needs its own")
     for key, core in named:
-        if core not in usable:
-            raise ConfigError(f"{key}: core {core} is not usable; there are: {', '.join(map(str, sorted(usable)))}")
+        cores.check(key, [core])
 
 
 def virtual_devices(arguments: Sequence[str]) -> dict[str, str]:

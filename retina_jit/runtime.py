@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from retina_jit import objects, privileges, stats
+from retina_jit import cores, objects, privileges, stats
 from retina_jit.config import RuntimeConfig, to_toml
 from retina_jit.config_network import MonitorConfig
 from retina_jit.delivery.dispatch import Dispatcher
@@ -93,6 +93,7 @@ class Runtime:
         self._user = privileges.account(self.config.user) if self.config.user else None
         paths = tuple(sources)
         count = self.config.workers or 1
+        cores.check("cores", self.config.cores)
         if count > 1 and "-" in paths:
             raise SourceError(f"standard input can be read once, {count} workers read a capture {count} times: use one worker, or a file")
         self._paths = Paths()
@@ -218,6 +219,8 @@ class Runtime:
             return [open_sources(paths, ahead=self.config.reads_ahead, readers=readers, reader=n, ring=ring) for n in range(count)], None
         if len(paths) > 1:
             raise SourceError(f"{', '.join(names)}: ports and captures are not read together; several ports: [online] of a configuration")
+        if ports and self.config.cores:
+            raise ConfigError(f"cores = {list(self.config.cores)}: ports have their own, [[online.ports]] cores; leave one of the two out")
         from retina_jit import online
 
         receiver = online.receiver(self.config, None if ports else devices[0])
@@ -394,6 +397,7 @@ class Runtime:
             "live_peak": sum(int(w.table["peak"]) for w in self.workers),
             "arena_peak": sum(int(w.arena["peak"]) for w in self.workers),
             "arena_left": sum(int(w.arena["used"]) for w in self.workers),
+            "cores": [w.core for w in self.workers],
         }
         if self._receiver is not None:
             r = self._receiver

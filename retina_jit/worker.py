@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from retina_jit import objects, stats
+from retina_jit import cores, objects, stats
 from retina_jit.backing import Backing, Growing
 from retina_jit.config import RuntimeConfig
 from retina_jit.delivery.event import CONTEXT, MAX_EVENT
@@ -76,6 +76,7 @@ class Worker:
         self.address = home.address
         self.words = home.array(WORKER, 1)[0]
         self.source: Source | None = None
+        self._own_core = config.cores[number] if config.cores else None
         self.frames_done = 0
         self.idle_polls = 0
         self._dropped_before = 0
@@ -270,6 +271,12 @@ class Worker:
         """Load the endless kernel; later this process may not have the right to."""
         self._run, self._finish = objects.function(f"{self.loop}:run"), objects.function(f"{self.loop}:finish")
 
+    @property
+    def core(self) -> int | None:
+        """The core that it is bound to while it runs; None: the system moves it about."""
+        bound = self.source.core if self.source is not None else None
+        return self._own_core if bound is None else bound
+
     def snapshot(self) -> dict[str, int]:
         """Return the counters as they are now; from any thread."""
         source, before = self.source, self._dropped_before
@@ -370,7 +377,8 @@ class Worker:
             self.words["walk"] = objects.address(source.walk_unit) if self._prefilter is None else self._prefilter.put_before(source)
             self.words["workers"] = source.give_to(int(self.words["id"]), self._workers)
             self.opened.set()
-            status = self._process(source)
+            with cores.bound(self._own_core if source.core is None else None):
+                status = self._process(source)
             self.frames_done += source.frames
             self.counters[stats.INDEX["dropped"]] = self._dropped_before + source.dropped
             if status == Status.STOPPED:

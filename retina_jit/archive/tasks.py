@@ -237,4 +237,4 @@ def digest(question: Question, captures: Sequence[Capture], shares: int, *, per_
 
 def without_services(config: RuntimeConfig) -> RuntimeConfig:
     """Return a configuration without what many processes cannot each do: serve a port, write a log, give up rights."""
-    return msgspec.structs.replace(config, workers=None, monitor=None, prometheus=None, online=None, user=None)
+    return msgspec.structs.replace(config, workers=None, cores=(), monitor=None, prometheus=None, online=None, user=None)

@@ -17,6 +17,7 @@ import click
 
 from retina_jit.cli import doctor_live
 from retina_jit.cli.findings import FAIL, OK, WARN, Finding
+from retina_jit.cores import usable, written
 
 LEAST_LOCKED = 64 << 20
 
@@ -60,16 +61,27 @@ FEATURES = {"avx2": "wider registers", "aes": "QUIC is opened faster", "constant
 """What the kernels gain from, of the flags of x86-64 processors."""
 
 
+def _cores(root: Path) -> str:
+    """Return the cores that workers may be bound to, and which of them share what computes."""
+    there = usable()
+    if not there:
+        return f"{os.cpu_count() or 1} cores"
+    siblings = {(root / f"sys/devices/system/cpu/cpu{n}/topology/thread_siblings_list") for n in there}
+    together = {f.read_text().strip() for f in siblings if f.exists()}
+    real = f", threads of {len(together)} real ones: {' '.join(sorted(together))}" if 0 < len(together) < len(there) else ""
+    return f"{len(there)} cores (--cores {written(there)}{real})"
+
+
 def _processor(root: Path = Path("/")) -> Finding:
     """How many cores there are for this process, and what the kernels may use of them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = _cores(root)
     try:
         lines = (root / "proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return WARN, f"{cores} cores; their features are unknown on this system", ""
+        return WARN, f"{cores}; their features are unknown on this system", ""
     told = dict(reversed([(k.strip(), v.strip()) for k, _, v in (line.partition(":") for line in lines)]))
     flags = told.get("flags", told.get("Features", "")).split()
-    text = f"{cores} cores, {told.get('model name', platform.machine())}"
+    text = f"{cores}, {told.get('model name', platform.machine())}"
     lacking = [f"{flag} ({gain})" for flag, gain in FEATURES.items() if flag not in flags]
     if "flags" in told and lacking:
         return WARN, f"{text}, without {', '.join(lacking)}", "in a virtual machine: let it have the host's processor (qemu: -cpu host)"

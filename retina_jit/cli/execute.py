@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 import msgspec
 
+from retina_jit import cores
 from retina_jit.cli import report
 from retina_jit.cli.main import CUT, INTERRUPTED, OK
 from retina_jit.config import RuntimeConfig, load_config, to_toml
@@ -45,6 +46,7 @@ class Options:
     midstream: bool
     decap: str
     jobs: int | None
+    cores: str
     sample: float | None
     quiet: bool
     stats: str
@@ -71,7 +73,11 @@ class Options:
         workers, sample = self.jobs or base.workers, base.sample if self.sample is None else self.sample
         if self.bpf:
             base = msgspec.structs.replace(base, bpf=self.bpf)
-        return msgspec.structs.replace(base, protocols=base.protocols + self.protocols, workers=workers, sample=sample).check()
+        chosen = base.cores
+        if self.cores:
+            # They take the place of what the file says of workers.
+            workers, chosen = self.jobs, cores.parse("--cores", self.cores)
+        return msgspec.structs.replace(base, protocols=base.protocols + self.protocols, workers=workers, cores=chosen, sample=sample).check()
 
     def _monitored(self, base: RuntimeConfig) -> RuntimeConfig:
         """Return it with what the options ask to be told; it takes the place of what [online] says of the same."""
@@ -119,6 +125,7 @@ class Options:
             raise ConfigError(f"{self.config}: [online] has no ports. Fix: [[online.ports]] with device and cores")
         if self.jobs:
             raise ConfigError(f"-j {self.jobs}: the cores of [[online.ports]] say how many workers there are")
+
 
 
 def _loaded(app: str, spec: str | None = None) -> tuple[list[Subscription], list[Callable[..., Any]]]:
@@ -232,6 +239,10 @@ def _is_archive(output: str, options: Options) -> bool:
         if asked:
             raise ConfigError("--per-file and --scheduler: for captures (-r FILE) and an output file (-o FILE)")
         return False
+    if options.runtime_config().cores:
+        if asked:
+            raise ConfigError("--per-file and --scheduler: without cores, for these are for the workers of one process")
+        return False
     return bool(asked) or ((options.runtime_config().workers or 1) > 1 and len(list(expand(options.sources()))) > 1)
 
 
@@ -312,7 +323,7 @@ def demo() -> int:
             rows.append((str(five_tuple), tls.sni or "-", f"0x{tls.version:04x}", tls.cipher or "-", tls.ja4 or "-"))
 
         s = named(["TlsHandshake", "FiveTuple"], "tls", seen, "each")
-        options = Options((str(path),), None, None, False, "none", 1, None, False, "text")
+        options = Options((str(path),), None, None, False, "none", 1, "", None, False, "text")
         result = _run([s], options)
         report.table(["connection", "server name", "version", "cipher suite", "JA4"], rows)
         return _finish(result, options)

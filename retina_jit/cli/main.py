@@ -108,6 +108,7 @@ SOURCES = _options(
     click.option("--midstream", is_flag=True, help="Track TCP connections whose start was not seen."),
     click.option("--decap", default="none", metavar="none|all|LIST", help="Tunnels to look into: ipip, gre, vxlan, geneve, gtp, teredo, erspan, sflow; a comma joins."),
     click.option("-j", "jobs", type=click.IntRange(1, 64), metavar="N", help="Workers that share the packets of a capture; 1 uses one core. Default: one, for which a second core reads ahead."),
+    click.option("--cores", "cores", default="", metavar="LIST", help="Bind workers to these cores, one each: 0,2-5."),
     click.option("-F", "bpf", default="", metavar="EXPRESSION", help="Take only frames that match an expression of libpcap (tcpdump's language): 'tcp port 443'."),
     click.option("--sample", type=float, metavar="SHARE", help="Take a share of the connections only, whole ones: 0.25 is a quarter."),
     click.option("-q", "--quiet", is_flag=True, help="No progress, no closing summary."),

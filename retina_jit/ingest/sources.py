@@ -25,6 +25,7 @@ class Source(Protocol):
     name: str
     address: int
     walk_unit: str
+    core: int | None
 
     @property
     def idle_polls(self) -> int:

@@ -21,6 +21,8 @@ class Walked:
     address: int
     idle_polls = 0
     """Times that nothing was there, of sources that the kernel itself asks; any thread may look."""
+    core: int | None = None
+    """Core that the source has bound its worker to."""
     _words: Any
     """That record."""
 

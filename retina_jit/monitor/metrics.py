@@ -19,7 +19,7 @@ BY_CORE = (
     ("retina_idle_cycles", "", "idle_polls", "Times that there was nothing to receive."),
 )
 GLOBAL = ("ingress", "good", "processed")
-GAUGES = {"connections_now": "Connections in the table.", "arena_bytes": "Bytes of the byte pool in use."}
+GAUGES = {"connections_now": "Connections in the table.", "arena_bytes": "Bytes of the byte pool in use.", "bound_core": "Core that the worker is bound to; -1: to none."}
 
 
 def available() -> None:

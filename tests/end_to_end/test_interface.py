@@ -108,10 +108,12 @@ def test_an_expression_of_libpcap_refuses_what_it_refuses_in_a_file(source: str)
 
 
 @needs_veth
-def test_without_a_clock_of_its_own_an_interface_gives_the_system_s_times() -> None:
+def test_workers_on_cores_of_their_own_and_times_of_the_system_where_a_card_has_none() -> None:
     path = SAMPLES / "mixed.pcap"
     _, raw = from_file(path)
-    got = live(path=str(path), workers=2, timestamps="card")
+    named = sorted(os.sched_getaffinity(0))[-2:]
+    got = live(path=str(path), workers=len(named), timestamps="card", cores=named)
+    assert got["bound"] == [[core] for core in named]
     assert sorted(got["raw"]) == sorted(raw)
     assert got["problems"] == []
     assert [line for line in got["stderr"].splitlines() if "times are" in line] == [

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -41,20 +42,23 @@ def frames_of(path: Path) -> list[bytes]:
     return seen
 
 
-def capture(frames: list[bytes], workers: int, *, remove: bool = False, source: str = f"af_packet:{RECEIVING}", bpf: str = "", timestamps: str = "system") -> dict[str, object]:
+def capture(frames: list[bytes], workers: int, *, remove: bool = False, source: str = f"af_packet:{RECEIVING}", bpf: str = "", timestamps: str = "system", cores: tuple[int, ...] = ()) -> dict[str, object]:
     """Send frames while a program captures them. What it has seen."""
     seen: Counter[str] = Counter()
     raw: list[str] = []
+    bound: list[list[int]] = []
 
     subscriptions = [to(t, "", lambda _, five, t=t: seen.update([f"{t} {five}"])) for t in TYPES]
     subscriptions.append(to("FiveTuple,PktCount,ByteCount", "", lambda t, p, b: seen.update([f"{t} {p} {b}"])))
     subscriptions.append(to("ZcFrame", "", lambda f: raw.append(bytes(f.data).hex())))
-    made = runtime(subscriptions, [source], msgspec.structs.replace(config(), workers=workers, bpf=bpf, interface=InterfaceConfig(timestamps, 8)))
+    made = runtime(subscriptions, [source], msgspec.structs.replace(config(), workers=workers, bpf=bpf, cores=tuple(cores), interface=InterfaceConfig(timestamps, 8)))
 
     def send() -> None:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and not all(w.source is not None and w.source.status for w in made.workers):
             time.sleep(0.05)
+        # They wait for frames.
+        bound.extend(sorted(os.sched_getaffinity(w._thread.native_id or 0)) for w in made.workers if w._thread is not None)
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as out:
             out.bind((SENDING, 0))
             for frame in frames:
@@ -71,12 +75,12 @@ def capture(frames: list[bytes], workers: int, *, remove: bool = False, source: 
     result = made.run()
     thread.join()
     captured = sum(int(w.source.record["captured"]) for w in made.workers)  # type: ignore[union-attr]
-    return {"seen": seen, "raw": raw, "counters": result.counters, "ledger": result.ledger, "problems": result.problems, "captured": captured}
+    return {"seen": seen, "raw": raw, "counters": result.counters, "ledger": result.ledger, "problems": result.problems, "captured": captured, "bound": bound}
 
 
 if __name__ == "__main__":
     make_pair()
     job = json.loads(sys.argv[1])
     sent = [bytes.fromhex(f) for f in job["frames"]] if "frames" in job else frames_of(Path(job["path"]))
-    given = {"workers": 1, **{k: job[k] for k in ("workers", "remove", "source", "bpf", "timestamps") if k in job}}
+    given = {"workers": 1, **{k: job[k] for k in ("workers", "remove", "source", "bpf", "timestamps", "cores") if k in job}}
     print(json.dumps(capture(sent, **given)))

@@ -63,6 +63,7 @@ LAYERS: dict[str, set[str]] = {
     "config": {"config_network", "errors", "parsers", "pipeline"},
     "config_network": set(),
     "exchange": BASE | {"datatypes", "pipeline", "program", "state", "subscription"},
+    "cores": {"errors"},
     "privileges": {"errors"},
     "extras": {"errors"},
     "result": {"stats"},

@@ -296,6 +296,7 @@ class PortSource(Walked):
             except OSError as fault:
                 usable = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
                 raise SourceError(f"core {self._lane.core}: not usable ({fault.strerror}); there are: {usable}") from fault
+            self.core = self._lane.core
         # With a number of its own the thread has a cache in the pool.
         self._registered = self._receiver.eal.dpdk.call["rte_thread_register"]() == 0
         self._receiver.start()
