@@ -67,7 +67,9 @@ class Runtime:
         Called some times per second with the worker, for a progress bar.
     share : (int, int, int), optional
         Of all connections only this share: its number, how many there are, the seed that all have in common. For one of
-        several processes that read the same captures; `workers` is 1 then.
+        several processes that read the same captures; there is one worker then.
+    ends : dict, optional
+        Capture -> where it ends [byte], though it may have grown since: for several runs that shall see the same.
 
     Raises
     ------
@@ -85,6 +87,7 @@ class Runtime:
         progress: objects.Progress | None = None,
         tick: Tick | None = None,
         share: tuple[int, int, int] | None = None,
+        ends: Mapping[str, int] | None = None,
     ) -> None:
         self.config = (config or RuntimeConfig()).check()
         for file in self.config.protocols:
@@ -96,7 +99,7 @@ class Runtime:
         cores.check("cores", self.config.cores)
         if count > 1 and "-" in paths:
             raise SourceError(f"standard input can be read once, {count} workers read a capture {count} times: use one worker, or a file")
-        self._paths = Paths()
+        self._paths, self._ends = Paths(), ends
         self.sources, self._receiver = self._open(paths, count)
         count = len(self.sources)
         try:
@@ -216,7 +219,7 @@ class Runtime:
         if not devices and not ports:
             readers = Readers(count) if count > 1 else None
             ring = RingSettings(self.config.interface.ring, self.config.interface.timestamps == "card")
-            return [open_sources(paths, ahead=self.config.reads_ahead, readers=readers, reader=n, ring=ring) for n in range(count)], None
+            return [open_sources(paths, ahead=self.config.reads_ahead, readers=readers, reader=n, ring=ring, ends=self._ends) for n in range(count)], None
         if len(paths) > 1:
             raise SourceError(f"{', '.join(names)}: ports and captures are not read together; several ports: [online] of a configuration")
         if ports and self.config.cores:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -26,6 +26,9 @@ PERIOD = 0.2
 
 PATIENCE = 10.0
 """How long a Dask scheduler may take to answer [s]."""
+
+MUCH = 4
+"""A task is large if it is more than this part of what each process would have to do."""
 
 Waiting = Callable[[], None]
 
@@ -49,7 +52,7 @@ class Pool:
     """
 
     def __init__(self, processes: int, question: Question, *, alone: bool = False) -> None:
-        self._processes, self._question, self._alone = processes, question, alone
+        self.processes, self._question, self._alone = processes, question, alone
         self._pool: ProcessPoolExecutor | None = None
         if not self._may_copy():
             self._begin()
@@ -60,8 +63,8 @@ class Pool:
     def _begin(self) -> ProcessPoolExecutor:
         copied = self._may_copy()
         context = multiprocessing.get_context("fork" if copied else "spawn")
-        pool = self._pool = ProcessPoolExecutor(self._processes, context, initializer=_in_service)
-        for _ in range(0 if copied else self._processes):
+        pool = self._pool = ProcessPoolExecutor(self.processes, context, initializer=_in_service)
+        for _ in range(0 if copied else self.processes):
             pool.submit(prepare, self._question)
         return pool
 
@@ -110,7 +113,7 @@ def in_processes(tasks: Sequence[Task], pool: Pool, waiting: Waiting) -> Iterato
         futures: dict[Future[Done], Task] = {}
         fault: BrokenProcessPool | None = None
         try:
-            for task in left:
+            for task in in_order(left, pool.processes):
                 futures[pool.take().submit(perform, task)] = task
             open_ = set(futures)
             while open_:
@@ -130,6 +133,13 @@ def in_processes(tasks: Sequence[Task], pool: Pool, waiting: Waiting) -> Iterato
             pool.end()
         if left:
             _count(left, fault)
+
+
+def in_order(tasks: Iterable[Task], at_once: int) -> list[Task]:
+    """Return tasks as they are begun: in their order, for so the output grows, but first those that would be waited for at the end."""
+    given = list(tasks)
+    much = sum(task.size for task in given) / (MUCH * at_once)
+    return sorted(given, key=lambda task: -task.size if task.size > much else 0)
 
 
 def _count(left: dict[Task, int], fault: BrokenProcessPool | None) -> None:

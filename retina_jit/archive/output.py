@@ -61,7 +61,7 @@ class Output:
                 self._note(part.stat().st_size)
                 part.replace(self._file)
             else:
-                with self._file.open("ab", buffering=0) as out:
+                with self._file.open("r+b", buffering=0) as out:
                     size = self._size + append(part, out, header=HEADERS[self._format])
                 self._note(size)
                 part.unlink()

@@ -76,8 +76,13 @@ class Task:
     part: str
     """File that the result is written to; `<part>.json` beside it tells that it is whole."""
 
-    size: int
-    """Bytes that it reads."""
+    sizes: tuple[int, ...]
+    """Of the captures when the work was planned [byte]: one that is still being written ends there for all tasks."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it reads."""
+        return sum(self.sizes)
 
 
 @dataclass(frozen=True)
@@ -109,9 +114,10 @@ def perform(task: Task) -> Done:
     with unfinished.open("wb") as out:
         sink = FORMATS[task.question.format](out)
         try:
+            ends = dict(zip(task.files, task.sizes, strict=True))
             share = (task.number, task.of, task.seed)
             read = _Position(task)
-            runtime = Runtime(task.question.subscriptions(sink), task.files, task.question.config, tick=read, share=share)
+            runtime = Runtime(task.question.subscriptions(sink), task.files, task.question.config, tick=read, share=share, ends=ends)
             result = runtime.run()
         except SourceError as error:
             done = Done({}, [], failed=str(error))
@@ -218,9 +224,9 @@ def plan(question: Question, captures: Sequence[Capture], shares: int, folder: P
     """Cut the work into tasks: one per capture, or `shares` of the connections of all captures; `key` is its `digest`."""
     seed = int(key[:15], 16)
     if per_file:
-        return [Task(question, (c.path,), 0, 1, seed, str(folder / f"{n:06d}"), c.size) for n, c in enumerate(captures)]
-    files, size = tuple(c.path for c in captures), sum(c.size for c in captures)
-    return [Task(question, files, n, shares, seed, str(folder / f"{n:06d}"), size) for n in range(shares)]
+        return [Task(question, (c.path,), 0, 1, seed, str(folder / f"{n:06d}"), (c.size,)) for n, c in enumerate(captures)]
+    files, sizes = tuple(c.path for c in captures), tuple(c.size for c in captures)
+    return [Task(question, files, n, shares, seed, str(folder / f"{n:06d}"), sizes) for n in range(shares)]
 
 
 def digest(question: Question, captures: Sequence[Capture], shares: int, *, per_file: bool) -> str:

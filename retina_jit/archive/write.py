@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +15,13 @@ import msgspec
 from retina_jit import stats
 from retina_jit.archive import tasks as planning
 from retina_jit.archive.engines import PERIOD, Pool, in_processes, on_dask
+from retina_jit.archive.folder import alone_in, discard, take_over
 from retina_jit.archive.output import Output
 from retina_jit.archive.tasks import (
+    Capture,
     Done,
     Question,
     Task,
-    begun,
     finished,
     in_time_order,
     plan,
@@ -149,8 +148,16 @@ def _write(
         config = question.config
         Program(question.subscriptions(FORMATS[question.format](nowhere)), None, config.tunnels(), config.sample < 1)
     folder = Path(f"{output}.parts").resolve()
+    with alone_in(folder):
+        return _write_parts(question, captures, failed, output, folder, shares, engine, progress, per_file=per_file)
+
+
+def _write_parts(
+    question: Question, captures: Sequence[Capture], failed: dict[str, str], output: Path, folder: Path, shares: int, engine: Engine,
+    progress: Progress | None, *, per_file: bool,
+) -> Written:  # fmt: skip
     key = planning.digest(question, captures, shares, per_file=per_file)
-    _take_over(folder, key)
+    take_over(folder, key)
     work = plan(question, captures, shares, folder, key, per_file=per_file)
     out = Output(output, folder, question.format, work)
     done = {task: known for n, task in enumerate(work) if (known := finished(task, joined=n < out.parts))}
@@ -186,36 +193,6 @@ class _Waiting:
         self._progress(min(self.done + self._being_read, self._total), self._total)
 
 
-def _take_over(folder: Path, key: str) -> None:
-    """Go on with the parts of an earlier run of the same plan; those of another one are thrown away."""
-    noted = folder / "plan.json"
-    with contextlib.suppress(OSError, ValueError):
-        if json.loads(noted.read_text()) == key:
-            begun(folder)  # which of them were begun is told of this run
-            return
-    if folder.exists():
-        # Empty: somebody came to an end between making it and saying what it is for.
-        if not noted.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ConfigError(f"{folder}: is in the way; parts of the output are kept there")
-        _discard(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise ConfigError(f"{folder}: {fault.strerror}") from fault
-    noted.write_text(json.dumps(key))
-
-
-def _discard(folder: Path) -> None:
-    """Remove a folder of parts; what tells that it is one goes last. A task that was done twice may still write to it."""
-    for _ in range(3):
-        with contextlib.suppress(FileNotFoundError):
-            for path in sorted(folder.iterdir(), key=lambda path: path.name == "plan.json"):
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-            return
-
-
 def _finish(
     work: Sequence[Task], done: dict[Task, Done], failed: dict[str, str], kept: int, out: Output, folder: Path, *, per_file: bool
 ) -> Written:
@@ -223,7 +200,7 @@ def _finish(
     good = [task for task in work if not done[task].failed]
     failed |= {task.files[0]: done[task].failed for task in work if done[task].failed}
     out.end(good)
-    _discard(folder)
+    discard(folder)
     parts = [d.counters for d in told if not d.failed]
     if per_file:
         counters = {name: sum(p[name] for p in parts) for name in stats.COUNTERS}

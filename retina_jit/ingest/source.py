@@ -10,6 +10,7 @@ import mmap
 import os
 import stat
 import sys
+import time
 from types import TracebackType
 from typing import Any
 
@@ -34,6 +35,9 @@ UNPACKED = 4 << 20
 
 BUFFER = MAX_BLOCK + 2 * UNPACKED
 
+RECENT = 600.0
+"""A file that was not changed for so long grows no more [s]."""
+
 Shared = tuple[readahead.Readers, int, int]
 
 
@@ -56,6 +60,8 @@ class CaptureSource(Walked):
         Only the beginning will be read: neither a map, which has its pages made, nor a thread is worth it.
     shared : (Readers, int, int), optional
         Who else reads the same captures, the capture's place among these, and which of the readers this is.
+    end : int [byte], optional
+        Where the file ended when it was planned to read it: what was appended since is left out.
 
     Attributes
     ----------
@@ -70,8 +76,11 @@ class CaptureSource(Walked):
         No such file, a folder, not a capture, unknown link type.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, first: int = 0, ahead: bool = True, shared: Shared | None = None, peek: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, first: int = 0, ahead: bool = True, shared: Shared | None = None, peek: bool = False, end: int | None = None
+    ) -> None:
         self.path = os.fspath(path)
+        self._end = end
         self._may_read_ahead, self._shared, self._peek = ahead and not peek, shared, peek
         self.name = "standard input" if self.path == "-" else self.path
         self._region = memory.Region(SOURCE.itemsize)
@@ -113,13 +122,16 @@ class CaptureSource(Walked):
             head = os.pread(fd, 24, 0) if stat.S_ISREG(found.st_mode) else b""
             # Two threads that read are faster than one that waits for its pages, however the page cache holds the file.
             may_map = guard.SUPPORTED and not self._peek and walker(head) is not None
-            if self._begin_readahead(fd, found.st_size, head) or (may_map and self._begin_map(fd, found.st_size)):
+            size = found.st_size if self._end is None else min(found.st_size, self._end)
+            if self._begin_readahead(fd, size, head) or (may_map and self._begin_map(fd, size)):
                 os.close(fd)
                 return
         except BaseException:
             os.close(fd)
             raise
-        self._begin_stream(fd)
+        # The kernel reads to the end of the file, wherever that is by then.
+        grows = walker(head) is None or time.time() - found.st_mtime < RECENT
+        self._begin_stream(fd, self._end if grows else None)
 
     def _begin_readahead(self, fd: int, size: int, head: bytes) -> bool:
         """Let several threads read a large pcap file. False if it is read otherwise."""
@@ -176,8 +188,8 @@ class CaptureSource(Walked):
         self._begin(self._map[: min(size, HEAD)])
         return True
 
-    def _begin_stream(self, fd: int) -> None:
-        self._stream = open_stream(fd, self.name)
+    def _begin_stream(self, fd: int, end: int | None = None) -> None:
+        self._stream = open_stream(fd, self.name, end)
         self._buffer = memory.Region(BUFFER)
         words = self._words
         words["base"] = words["at"] = words["end"] = self._buffer.address
@@ -386,10 +398,10 @@ _SUPPORTED_HINT = ": Ethernet, raw IP, Linux cooked, BSD loopback, PPP are"
 
 
 def open_source(
-    path: str | os.PathLike[str], *, first: int = 0, ahead: bool = True, shared: Shared | None = None, peek: bool = False
+    path: str | os.PathLike[str], *, first: int = 0, ahead: bool = True, shared: Shared | None = None, peek: bool = False, end: int | None = None
 ) -> CaptureSource:
     """Open one capture; see `CaptureSource`."""
-    return CaptureSource(path, first=first, ahead=ahead, shared=shared, peek=peek)
+    return CaptureSource(path, first=first, ahead=ahead, shared=shared, peek=peek, end=end)
 
 
 def numpy_source(source: CaptureSource) -> Any:

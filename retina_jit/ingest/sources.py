@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -95,6 +95,7 @@ def open_sources(
     readers: Readers | None = None,
     reader: int = 0,
     ring: RingSettings = RingSettings(),  # noqa: B008 - it cannot be changed
+    ends: Mapping[str, int] | None = None,
 ) -> Iterator[CaptureSource | InterfaceSource]:
     """Open captures one after the other, in the order given; a pattern stands for its files in the order of their names,
     `af_packet:NAME` for an interface.
@@ -112,6 +113,8 @@ def open_sources(
         Which of them this one is.
     ring : RingSettings
         Of interfaces.
+    ends : dict, optional
+        Path -> where its file is taken to end [byte], though it may have grown since.
 
     Raises
     ------
@@ -122,7 +125,8 @@ def open_sources(
     def opened(path: str, first: int, place: int) -> CaptureSource | InterfaceSource:
         if path.startswith(PREFIX) and not Path(path).exists():
             return InterfaceSource(path[len(PREFIX) :], first=first, settings=ring)
-        return open_source(path, first=first, ahead=ahead, shared=(readers, place, reader) if readers else None)
+        end = ends.get(path) if ends else None
+        return open_source(path, first=first, ahead=ahead, shared=(readers, place, reader) if readers else None, end=end)
 
     return _open_each(list(expand(paths)), opened, readers, reader)
 

@@ -28,10 +28,11 @@ class ReadingStopped(Exception):  # noqa: N818 - not an error
 
 
 class _Raw(io.RawIOBase):
-    """A file descriptor whose first bytes were looked at already."""
+    """A file descriptor whose first bytes were looked at already; with `limit`, it ends after so many."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, limit: int | None = None) -> None:
         self._fd = fd
+        self.limit = limit
         self._waits = not stat.S_ISREG(os.fstat(fd).st_mode)
         self.position = 0
         self.head = b""
@@ -63,6 +64,8 @@ class _Raw(io.RawIOBase):
             target[:n], self._ahead = self._ahead[:n], self._ahead[n:]
         else:
             self._wait()
+            if self.limit is not None:
+                target = target[: max(self.limit - self.position, 0)]
             n = os.readv(self._fd, [target])
         self.position += n
         return n
@@ -123,8 +126,8 @@ class Stream:
 
     @property
     def plain_fd(self) -> int:
-        """The descriptor, if what is read from it needs no decompression; else -1."""
-        return self._raw._fd if self._read1 is None else -1
+        """The descriptor, if what is read from it needs no decompression and no limit; else -1."""
+        return self._raw._fd if self._read1 is None and self._raw.limit is None else -1
 
     def wait(self, timeout: float) -> bool:
         """Wait until there is something to read, at most `timeout` seconds."""
@@ -176,9 +179,9 @@ class Stream:
         self._raw.close()
 
 
-def open_stream(fd: int, name: str) -> Stream:
-    """Take over a file descriptor."""
+def open_stream(fd: int, name: str, limit: int | None = None) -> Stream:
+    """Take over a file descriptor, of whose file only `limit` bytes are wanted."""
     try:
-        return Stream(_Raw(fd), name)
+        return Stream(_Raw(fd, limit), name)
     except OSError as error:
         raise SourceError(f"{name}: {error.strerror or error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -21,6 +22,7 @@ from retina_jit.archive.engines import LostError
 from retina_jit.cli import main
 from retina_jit.errors import ConfigError, SourceError
 
+writing = importlib.import_module("retina_jit.archive.write")  # the package's `write` is the function
 SAMPLES = Path(__file__).parents[2] / "retina_jit" / "samples"
 TYPES = ("ConnRecord", "TlsHandshake,FiveTuple", "DnsTransaction")
 PIECE = 40
@@ -186,6 +188,26 @@ def test_processes_end_with_the_one_that_gave_them_work_and_the_next_run_goes_on
     done = archive.write(TYPES, [pieces], out, per_file=True)
     assert done.counters["frames"] == 150
     assert not (tmp_path / "out.parts").exists()
+
+
+@pytest.mark.parametrize("per_file", [False, True])
+def test_a_capture_that_grows_ends_where_it_was_when_the_work_was_planned(
+    pieces: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_file: bool
+) -> None:
+    archive.write(TYPES, [pieces], tmp_path / "before", per_file=per_file)
+    usual = writing.take_over
+
+    def meanwhile(*given: Any) -> None:
+        usual(*given)
+        for path in Path(pieces).parent.iterdir():
+            records = path.read_bytes()[24:]
+            with path.open("ab") as file:
+                file.write(records)
+
+    monkeypatch.setattr(writing, "take_over", meanwhile)
+    done = archive.write(TYPES, [pieces], tmp_path / "out", per_file=per_file)
+    assert (done.counters["frames"], done.problems) == (150, [])
+    assert lines(tmp_path / "out") == lines(tmp_path / "before")
 
 
 def test_parts_of_another_question_are_not_taken(pieces: str, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import importlib
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -18,13 +20,15 @@ import pytest
 from click.testing import CliRunner
 
 from retina_jit.archive import engines, output, tasks
-from retina_jit.archive.engines import PERIOD, TRIES, LostError
+from retina_jit.archive.engines import PERIOD, TRIES, LostError, in_order
+from retina_jit.archive.folder import alone_in, discard, take_over
 from retina_jit.archive.output import Output
 from retina_jit.archive.tasks import Capture, Question, Task, digest, in_time_order, plan
 from retina_jit.cli import main
 from retina_jit.config import RuntimeConfig
 from retina_jit.config_network import LogConfig, MonitorConfig, PrometheusConfig
 from retina_jit.errors import ConfigError
+from retina_jit.sinks.joining import BUFFER, append
 
 writing = importlib.import_module("retina_jit.archive.write")  # the package's `write` is the function
 SAMPLES = Path(__file__).parents[2] / "retina_jit" / "samples"
@@ -240,25 +244,30 @@ def test_waiting_does_not_look_at_all_files_each_time(tmp_path: Path, monkeypatc
     writing._Waiting(None, tmp_path / "nowhere", 1000, 0)()
 
 
+def taken(folder: Path, key: str) -> None:
+    with alone_in(folder):
+        take_over(folder, key)
+
+
 def test_an_empty_folder_of_parts_is_taken(tmp_path: Path) -> None:
     """What a machine leaves that fails in between."""
     folder = tmp_path / "out.parts"
     folder.mkdir()
-    writing._take_over(folder, "k")
+    taken(folder, "k")
     (folder / "000000").write_text("done")
     left = folder / f"000001.h.1.2{tasks.UNFINISHED}"
     left.touch()
-    writing._take_over(folder, "k")
+    taken(folder, "k")
     assert (folder / "000000").exists()
     assert not left.exists()
-    writing._take_over(folder, "another")
-    assert [p.name for p in folder.iterdir()] == ["plan.json"]
+    taken(folder, "another")
+    assert sorted(p.name for p in folder.iterdir()) == ["lock", "plan.json"]
     (tmp_path / "file.parts").write_text("")
     (tmp_path / "mine.parts").mkdir()
     (tmp_path / "mine.parts" / "mine").write_text("")
     for name in ("file.parts", "mine.parts"):
         with pytest.raises(ConfigError, match="is in the way"):
-            writing._take_over(tmp_path / name, "k")
+            taken(tmp_path / name, "k")
     assert (tmp_path / "mine.parts" / "mine").exists()
 
 
@@ -338,3 +347,75 @@ def test_copies_are_made_only_where_this_package_writes(tmp_path: Path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         writing.write(["ConnRecord"], [str(SAMPLES / "tls.pcap")], tmp_path / "out", format=form, alone=alone)
     assert asked_for == [copied]
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from retina_jit.archive.folder import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_commands_do_not_write_the_same_output(tmp_path: Path) -> None:
+    command = ["log", "ConnRecord", "-r", str(SAMPLES / "tls.pcap"), "--per-file", "-o", str(tmp_path / "out"), "-q"]
+    holder = [sys.executable, "-c", HOLDS, str(tmp_path / "out.parts")]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"held\n"
+        ran = CliRunner().invoke(main, command)
+        first.kill()
+    assert ran.exit_code == 1
+    assert "out.parts: another command is writing this output; wait for its end" in ran.output
+    assert not (tmp_path / "out").exists()
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert (tmp_path / "out").read_bytes()
+    assert not (tmp_path / "out.parts").exists()
+
+
+def test_a_folder_that_goes_while_it_is_waited_for_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, usual, left = tmp_path / "out.parts", fcntl.lockf, [3]
+
+    def locks(file: Any, how: int) -> None:
+        usual(file, how)
+        if left[0]:  # who had it before has just come to its end
+            left[0] -= 1
+            discard(folder)
+
+    monkeypatch.setattr(fcntl, "lockf", locks)
+    with alone_in(folder):
+        assert (left, [p.name for p in folder.iterdir()]) == ([0], ["lock"])
+
+
+def test_large_tasks_are_begun_first_the_others_in_their_order() -> None:
+    asking = asked()
+    made = [Task(asking, (str(n),), 0, 1, 0, str(n), (size,)) for n, size in enumerate([3, 90, 2, 2, 80, 100, 3])]
+    assert [t.files[0] for t in in_order(made, 1)] == ["5", "1", "4", "0", "2", "3", "6"]
+    same = [Task(asking, (str(n),), 0, 1, 0, str(n), (1, 1)) for n in range(20)]
+    assert in_order(same, 2) == same
+    assert in_order(same[:2], 8) == same[:2]
+
+
+@pytest.mark.parametrize("refused", [None, OSError(errno.EXDEV, "Invalid cross-device link"), AttributeError("copy_file_range")])
+@pytest.mark.parametrize("header", [False, True])
+def test_a_part_is_appended_whoever_copies_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Exception | None, header: bool) -> None:
+    (tmp_path / "part").write_bytes(b"h\n" + b"x" * (3 * BUFFER + 1))
+    (tmp_path / "out").write_bytes(b"before")
+    asked_for = []
+
+    def copy(*given: int) -> int:
+        asked_for.append(given)
+        if refused is not None:
+            raise refused
+        return usual(*given[:2], 1000) if len(asked_for) < 100 else 0  # less than asked for
+
+    usual = os.copy_file_range
+    monkeypatch.setattr(os, "copy_file_range", copy)
+    with (tmp_path / "out").open("r+b", buffering=0) as out:
+        n = append(tmp_path / "part", out, header=header)
+    content = b"h\n"[2 * header :] + b"x" * (3 * BUFFER + 1)
+    assert n == len(content)
+    assert (tmp_path / "out").read_bytes() == b"before" + content
+    assert asked_for
