@@ -17,8 +17,8 @@ from retina_jit.formats.program import Pool
 
 Array = np.ndarray[Any, Any]
 
-SCAN = "retina_jit.delivery.scan"
-UNITS = (f"{SCAN}:gather", f"{SCAN}:gather_bytes", f"{SCAN}:gather_cells", "retina_jit.formats.cells:put_cell", "retina_jit.formats.json_lines:run")
+SCAN, DISTINCT = "retina_jit.delivery.scan", "retina_jit.delivery.distinct"
+UNITS = (f"{SCAN}:gather", f"{SCAN}:gather_bytes", f"{SCAN}:gather_cells", "retina_jit.formats.cells:put_cell", "retina_jit.formats.json_lines:run", f"{DISTINCT}:distinct")
 
 _entry = cache(objects.function)
 _pool = Pool()
@@ -260,24 +260,27 @@ class Columns:
         """Lists of texts: whoever offers something mostly offers what others do, so each different list is made once."""
         options = c.options
         ends, data = self._packed(self._field(c.place.offset, "i8"))
-        whole, marks = data.tobytes(), ends.tolist()
-        made: dict[bytes, tuple[bytes, Array]] = {}
-        found = []
-        for start, end in itertools.pairwise(marks):
-            raw = whole[start:end]
-            known = made.get(raw)
-            if known is None:
-                if c.kind == "texts":
-                    values = split_texts(raw, options["prefix"], options["encoding"])
-                else:
-                    values = tuple([options["names"][n] for n in split_numbers(raw, options["item"], options["order"])])
-                texts = [v.encode() for v in values]
-                known = made[raw] = b"".join(texts), np.array([len(t) for t in texts], np.int64)
-            found.append(known)
-        sizes = np.concatenate([np.zeros(1, np.int64), *[k[1] for k in found]])
-        counts = np.array([0, *[len(k[1]) for k in found]], np.int64)
-        flat = np.frombuffer(b"".join([k[0] for k in found]), np.uint8)
-        return Lists(np.cumsum(counts), Texts(np.cumsum(sizes), flat, None), null)
+        which, firsts = distinct(ends, data)
+        texts: list[bytes] = []
+        numbers = []
+        for start, end in zip(ends[firsts].tolist(), ends[firsts + 1].tolist(), strict=True):
+            raw = data[start:end].tobytes()
+            if c.kind == "texts":
+                values = split_texts(raw, options["prefix"], options["encoding"])
+            else:
+                values = tuple([options["names"][n] for n in split_numbers(raw, options["item"], options["order"])])
+            texts += [v.encode() for v in values]
+            numbers.append(len(values))
+        flat, sizes = np.frombuffer(b"".join(texts), np.uint8), np.array([len(t) for t in texts], np.int64)
+        # The items of a list are `counts` of those of the distinct ones, from `begins` on.
+        counts, begins = np.array(numbers, np.int64)[which], (np.cumsum(numbers, dtype=np.int64) - numbers)[which]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        items = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], counts)
+        words = ((np.cumsum(sizes) - sizes) << 32 | sizes)[items]
+        marks, written = np.zeros(len(items) + 1, np.int64), np.empty(int(sizes[items].sum()), np.uint8)
+        nowhere = np.zeros_like(words)
+        _entry(UNITS[1])(_at(flat), _at(nowhere), _at(words), len(items), _at(marks), _at(written))
+        return Lists(offsets, Texts(marks, written, None), null)
 
     def _objects(self, c: Column, null: Array | None) -> Lists:
         size, used = c.options["item"], c.options["count"]
@@ -313,3 +316,12 @@ class Columns:
 
     def __repr__(self) -> str:
         return f"<{self.type.__name__} columns, {len(self)} events>"
+
+
+def distinct(offsets: Array, data: Array) -> tuple[Array, Array]:
+    """Return for each run of bytes which distinct one it is, and of those the first run each."""
+    count = len(offsets) - 1
+    which, firsts, mask = np.empty(count, np.int64), np.empty(count, np.int64), (1 << (2 * count).bit_length()) - 1
+    table = np.zeros(mask + 1, np.int64)
+    found = _entry(UNITS[5])(_at(data), _at(offsets), count, _at(table), mask, _at(which), _at(firsts))
+    return which, firsts[:found]

@@ -103,27 +103,30 @@ class Vector:
             return replace(self, length=stop - start, valid=valid, data=(self.data[0][start : stop + 1], *self.data[1:]))
         return replace(self, length=stop - start, valid=valid, data=(self.data[0][start:stop],))
 
-    def to_list(self, *, shown: bool = False) -> list[Any]:
+    def to_list(self, *, shown: bool = False, known: dict[bytes, str] | None = None) -> list[Any]:
         """Return Python values, None for what is absent; times and durations in nanoseconds.
 
-        With `shown` what JSON shows: durations in seconds, bytes in hexadecimal.
+        With `shown` what JSON shows: durations in seconds, bytes in hexadecimal. `known`: texts that were made already, of
+        which each is one object; it is added to. Those within lists mostly come again and always are.
         """
         code = self.field.format
         found: list[Any]
         if code == STRUCT:
             names = [c.field.name for c in self.children]
-            parts = [c.to_list(shown=shown) for c in self.children]
+            parts = [c.to_list(shown=shown, known=known) for c in self.children]
             found = [dict(zip(names, values, strict=True)) for values in zip(*parts, strict=True)] if parts else [{}] * self.length
         elif code == LIST:
             ends = self.data[0].tolist()
-            items = self.children[0].to_list(shown=shown)
+            items = self.children[0].to_list(shown=shown, known={} if known is None else known)
             found = [items[a:b] for a, b in itertools.pairwise(ends)]
         elif code in (TEXT, BYTES):
             ends = self.data[0].tolist()
             begin = ends[0]
             whole = self.data[1][begin : ends[-1]].tobytes()
             found = [whole[a - begin : b - begin] for a, b in itertools.pairwise(ends)]
-            if code == TEXT:
+            if code == TEXT and known is not None:
+                found = [known.get(b) or known.setdefault(b, b.decode()) for b in found]
+            elif code == TEXT:
                 found = [b.decode() for b in found]
             elif shown:
                 found = [b.hex() for b in found]
@@ -155,9 +158,14 @@ class Vector:
             if not self.field.nullable:
                 return numbers
             return np.ma.MaskedArray(numbers, np.zeros(self.length, bool) if nulls is None else nulls)  # type: ignore[no-untyped-call, no-any-return]
-        objects = np.empty(self.length, object)
-        objects[:] = self.to_list()
-        return objects
+        return object_array(self.to_list())
+
+
+def object_array(values: list[Any]) -> Array:
+    """Return an array of Python's objects, lists among them."""
+    made = np.empty(len(values), object)
+    made[:] = values
+    return made
 
 
 def dtype_of(field: Field) -> np.dtype[Any]:

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from retina_jit.jit import entry, leaf
-from retina_jit.memory import copy, load32, load64, mix, shift_right, store32, store64
+from retina_jit.delivery.distinct import digest, same
+from retina_jit.jit import entry
+from retina_jit.memory import copy, load32, load64, shift_right, store32, store64
 
 WITHIN = 12
 """A text of so many bytes stands in its view; of a longer one its first four bytes do."""
-KNOWN_BITS = 10
+KNOWN_BITS, LOOKS = 12, 4
 """2^n longer texts are remembered, so that those that come again and again are kept once."""
-SEED, PRIME = 0x2545F4914F6CDD1D, 0x1B873593CC9E2D51
-
-
-@leaf
-def same(a, b, length):
-    """Return whether so many bytes, 8 or more, are the same at two places."""
-    for n in range(0, length - 7, 8):
-        if load64(a + n) != load64(b + n):
-            return False
-    return load64(a + length - 8) == load64(b + length - 8)
-
-
-@leaf
-def digest(text, length):
-    """Return a number that tells texts of 8 bytes or more from one another, mostly."""
-    word = length ^ load64(text + length - 8)
-    for n in range(0, length - 7, 8):
-        word = mix(word ^ SEED, load64(text + n) ^ PRIME)
-    return word
 
 
 @entry
@@ -47,13 +29,19 @@ def views_of(offsets, count, data, out, kept, known):
             store64(view + 8, 0)
             copy(view + 4, text, length)
             continue
-        word = digest(text, length)
-        # Where a text is kept, and above it how long it is: never 0.
-        place = known + 8 * shift_right(word, 64 - KNOWN_BITS)
-        found = load64(place)
-        at = found & 0xFFFFFFFF
-        if found >> 32 != length or not same(kept + at, text, length):
-            at = used + 0
+        slot = digest(text, length)
+        at = used + 0
+        for _ in range(LOOKS):
+            # Where a text is kept, and above it how long it is: never 0.
+            place = known + 8 * shift_right(slot, 64 - KNOWN_BITS)
+            found = load64(place)
+            if found == 0:
+                break
+            if found >> 32 == length and same(kept + (found & 0xFFFFFFFF), text, length):
+                at = found & 0xFFFFFFFF
+                break
+            slot += 1 << (64 - KNOWN_BITS)
+        if at == used:
             copy(kept + at, text, length)
             store64(place, (length << 32) | at)
             used += length

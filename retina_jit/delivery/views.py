@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from retina_jit.delivery.view_kernels import KNOWN_BITS
 
 VIEWS = "retina_jit.delivery.view_kernels:views_of"
 BYTES_VIEW, TEXT_VIEW = "vz", "vu"
+_entry = cache(objects.function)
 _FORMATS = {TEXT: TEXT_VIEW, BYTES: BYTES_VIEW}
 
 
@@ -25,7 +27,7 @@ def with_views(v: Vector) -> Vector:
         return replace(v, field=field, children=tuple(map(with_views, v.children)))
     offsets, data = (np.ascontiguousarray(d) for d in v.data)
     views, kept, known = np.empty((v.length, 2), np.int64), np.empty(len(data), np.uint8), np.zeros(1 << KNOWN_BITS, np.int64)
-    used = objects.function(VIEWS)(_at(offsets), v.length, _at(data), _at(views), _at(kept), _at(known))
+    used = _entry(VIEWS)(_at(offsets), v.length, _at(data), _at(views), _at(kept), _at(known))
     # The last buffer of a column of views says how long those are that its views point to.
     return replace(v, field=field, data=(views, kept[:used].copy(), np.array([used])) if used else (views, np.zeros(0, np.int64)))
 

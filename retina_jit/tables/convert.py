@@ -9,7 +9,20 @@ import numpy as np
 
 from retina_jit.delivery.capsules import ArrowBatch
 from retina_jit.delivery.growing import Growing
-from retina_jit.delivery.vectors import BOOL, NUMBERS, TEXT, TIME, Array, Field, Vector, struct
+from retina_jit.delivery.vectors import (
+    BOOL,
+    BYTES,
+    LIST,
+    NUMBERS,
+    STRUCT,
+    TEXT,
+    TIME,
+    Array,
+    Field,
+    Vector,
+    object_array,
+    struct,
+)
 from retina_jit.delivery.views import with_views
 from retina_jit.errors import MissingExtraError
 from retina_jit.extras import library
@@ -26,18 +39,51 @@ class Making(Protocol):
         """Return what was made of all rows."""
 
 
+class Objects:
+    """A column of Python's objects: texts that come again within lists are one object."""
+
+    def __init__(self) -> None:
+        self._values: list[Any] = []
+        self._known: dict[bytes, str] = {}
+
+    def add(self, v: Vector) -> None:
+        """Take the values of a vector."""
+        self._values += v.to_list(known=self._known if v.field.format == LIST else None)
+
+    def taken(self) -> Array:
+        """Return all of them; the column is used up."""
+        values, self._values = self._values, []
+        return object_array(values)
+
+
+class Column:
+    """A column of arrays, of whatever kind."""
+
+    def __init__(self, field: Field) -> None:
+        self._kept = Objects() if field.format in (TEXT, BYTES, LIST, STRUCT) else Growing(field)
+
+    def add(self, v: Vector) -> None:
+        """Take the values of a vector."""
+        self._kept.add(v)
+
+    def taken(self) -> Array:
+        """Return all of them, as `Vector.to_numpy`; the column is used up."""
+        values = self._kept.taken()
+        return values.to_numpy() if isinstance(values, Vector) else values
+
+
 class Arrays:
     """A dict of NumPy's arrays."""
 
     def __init__(self, fields: Sequence[Field]) -> None:
-        self._columns = {f.name: Growing(f) for f in fields}
+        self._columns = {f.name: Column(f) for f in fields}
 
     def add(self, batch: Batch) -> None:  # noqa: D102 - see Making
         for column, v in zip(self._columns.values(), batch, strict=True):
             column.add(v)
 
     def made(self) -> dict[str, Array]:  # noqa: D102
-        return {name: self._columns.pop(name).taken().to_numpy() for name in list(self._columns)}
+        return {name: self._columns.pop(name).taken() for name in list(self._columns)}
 
 
 class Polars:
@@ -72,7 +118,7 @@ class Pandas:
         except MissingExtraError:
             self._pyarrow = None
         self._texts: dict[str, list[Any]] = {f.name: [] for f in fields if f.format == TEXT and self._pyarrow}
-        self._columns = {f.name: Growing(f) for f in fields if f.name not in self._texts}
+        self._columns = {f.name: Column(f) for f in fields if f.name not in self._texts}
 
     def add(self, batch: Batch) -> None:  # noqa: D102 - see Making
         for v in batch:
@@ -95,8 +141,7 @@ class Pandas:
     def _text(self) -> str:
         return "str" if int(self._pandas.__version__.partition(".")[0]) >= 3 else "string"
 
-    def _series(self, field: Field, v: Vector) -> Any:
-        values = v.to_numpy()
+    def _series(self, field: Field, values: Array) -> Any:
         if field.format == TIME:
             return self._pandas.Series(values, copy=False).dt.tz_localize("UTC")
         if field.format == TEXT:

@@ -34,7 +34,7 @@ def test_a_table_of_connections_takes_little_more_than_its_columns(connections, 
     assert told["peak"] <= 1.5 * told["arrow"], told
 
 
-@pytest.mark.parametrize("what", ["to_arrow", "to_polars"])
+@pytest.mark.parametrize("what", ["to_arrow", "to_polars", "to_pandas"])
 def test_a_table_of_long_texts_and_lists_takes_little_more_than_its_columns(handshakes, what):
     told = measured(handshakes, what, "handshakes")
     assert told["rows"] == 21 * COPIES and told["arrow"] > 100e6
