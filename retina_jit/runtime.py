@@ -18,13 +18,11 @@ from retina_jit.config import RuntimeConfig, to_toml
 from retina_jit.config_network import MonitorConfig
 from retina_jit.delivery.dispatch import Dispatcher
 from retina_jit.delivery.sinks import Sinks
-from retina_jit.errors import ConfigError, SourceError, SubscriptionError
+from retina_jit.errors import ConfigError, SubscriptionError
 from retina_jit.exchange import Exchange, go_over
 from retina_jit.ingest.bpf import compile_for_all
-from retina_jit.ingest.interface import RingSettings
-from retina_jit.ingest.readahead import Readers
-from retina_jit.ingest.sources import PORT, Source, open_sources
 from retina_jit.monitor.reading import Ports, Reading, failures, read
+from retina_jit.opening import opened
 from retina_jit.parsers.user import load_protocol
 from retina_jit.program import Program
 from retina_jit.result import Result
@@ -34,7 +32,6 @@ from retina_jit.subscription import Subscription, resolved, subscriptions_of
 from retina_jit.worker import ABANDON, STOP, Worker
 
 if TYPE_CHECKING:
-    from retina_jit.ingest.dpdk.source import Receiver
     from retina_jit.monitor.monitor import Monitor
 
 SHORTEST_NAP, LONGEST_NAP = 0.0005, 0.01
@@ -58,7 +55,7 @@ class Runtime:
     Parameters
     ----------
     subscriptions : sequence of Subscription
-    sources : paths, patterns, "-", "af_packet:INTERFACE" or "dpdk:DEVICE"
+    sources : paths, patterns, "-", "af_packet:INTERFACE", "dpdk:DEVICE", or "live:NAME": what of the two can
         Empty: the ports of the configuration's [online].
     config : RuntimeConfig, optional
     progress : callable, optional
@@ -94,14 +91,11 @@ class Runtime:
             load_protocol(file)
         prefilter = compile_for_all(self.config.bpf) if self.config.bpf else None
         self._user = privileges.account(self.config.user) if self.config.user else None
-        paths = tuple(sources)
-        count = self.config.workers or 1
         cores.check("cores", self.config.cores)
-        if count > 1 and "-" in paths:
-            raise SourceError(f"standard input can be read once, {count} workers read a capture {count} times: use one worker, or a file")
-        self._paths, self._ends = Paths(), ends
-        self.sources, self._receiver = self._open(paths, count)
+        what = opened(self.config, tuple(sources), ends)
+        self.config, self.sources, self._receiver, self._from_online = what.config, what.sources, what.receiver, what.from_online
         count = len(self.sources)
+        self._paths = Paths()
         try:
             self.program = Program([self._with_sink(s) for s in subscriptions], progress, self.config.tunnels(), self.config.sample < 1)
             if self._receiver is not None:
@@ -211,24 +205,6 @@ class Runtime:
         self._next = None
         done.set()
 
-    def _open(self, paths: tuple[str | os.PathLike[str], ...], count: int) -> tuple[list[Iterator[Source]], Receiver | None]:
-        """Return each worker's sources; ports are opened at once."""
-        names = [os.fspath(p) for p in paths]
-        devices = [n.removeprefix(PORT) for n in names if n.startswith(PORT)]
-        ports = self.config.online is not None and not paths
-        if not devices and not ports:
-            readers = Readers(count) if count > 1 else None
-            ring = RingSettings(self.config.interface.ring, self.config.interface.timestamps == "card")
-            return [open_sources(paths, ahead=self.config.reads_ahead, readers=readers, reader=n, ring=ring, ends=self._ends) for n in range(count)], None
-        if len(paths) > 1:
-            raise SourceError(f"{', '.join(names)}: ports and captures are not read together; several ports: [online] of a configuration")
-        if ports and self.config.cores:
-            raise ConfigError(f"cores = {list(self.config.cores)}: ports have their own, [[online.ports]] cores; leave one of the two out")
-        from retina_jit import online
-
-        receiver = online.receiver(self.config, None if ports else devices[0])
-        return [receiver.sources(n) for n in range(receiver.workers)], receiver
-
     def stop(self) -> None:
         """Ask the run to end: the burst at hand is finished, open connections are ended and delivered.
 
@@ -332,7 +308,7 @@ class Runtime:
         next_tick, nap = 0.0, SHORTEST_NAP
         online = self.config.online
         # Of ports; a capture that is read with the same configuration has its own end.
-        until = time.perf_counter() + online.duration if self._receiver is not None and online is not None and online.duration else math.inf
+        until = time.perf_counter() + online.duration if self._from_online and online is not None and online.duration else math.inf
         while True:
             if time.perf_counter() > until:
                 self._end()

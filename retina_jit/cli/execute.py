@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.resources
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,14 +15,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 import msgspec
 
-from retina_jit import cores
+from retina_jit import cores, opening
 from retina_jit.cli import report
 from retina_jit.cli.main import CUT, INTERRUPTED, OK
 from retina_jit.config import RuntimeConfig, load_config, to_toml
 from retina_jit.config_network import DisplayConfig, LogConfig, MonitorConfig, PageConfig, PrometheusConfig
 from retina_jit.errors import ConfigError, RetinaJitError
 from retina_jit.ingest.interface import PREFIX
-from retina_jit.ingest.sources import PORT, expand
+from retina_jit.ingest.sources import LIVE, PORT, expand
 from retina_jit.parsers.user import load_protocol
 from retina_jit.runtime import Result, Runtime
 from retina_jit.sinks import ADDRESSES, CAPTURES, FLOWS, FOLDERS, FORMATS, address, wanted_types
@@ -107,7 +108,7 @@ class Options:
         if self.interface:
             if self.files:
                 raise ConfigError("-i and -r: one of them, for a capture and an interface are not read together")
-            return (self.interface if self.interface.startswith(PORT) else PREFIX + self.interface,)
+            return (self.interface if self.interface.startswith((PORT, PREFIX)) else LIVE + self.interface,)
         if self.files or not self.config:
             return self.files
         config = load_config(self.config)
@@ -336,9 +337,31 @@ def _prepared(subscriptions: list[Subscription], options: Options) -> Iterator[R
         config = options.runtime_config()
         # One thing at a time moves on the terminal.
         tick = progress.reading if config.monitoring().display is None else None
-        runtime = Runtime(subscriptions, options.sources(), config, progress=progress.compiling, tick=tick)
+        with _told() if not options.quiet else contextlib.nullcontext():
+            runtime = Runtime(subscriptions, options.sources(), config, progress=progress.compiling, tick=tick)
         runtime.on_monitor = None if options.quiet else _tell_addresses
         yield runtime
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Show the line that says how live traffic is captured, and why so."""
+
+    class Shown(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            click.echo(f"retina-jit: {record.getMessage()}", err=True)
+
+    log, handler = logging.getLogger(opening.__name__), Shown()
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]
 
 
 def _run(subscriptions: list[Subscription], options: Options, flush: Callable[[], None] | None = None) -> Result:

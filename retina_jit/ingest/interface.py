@@ -10,13 +10,10 @@ import difflib
 import errno
 import logging
 import mmap
-import os
 import socket
 import struct
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -26,6 +23,7 @@ from retina_jit import memory, objects
 from retina_jit.errors import SourceError
 from retina_jit.ingest.bpf import Instruction
 from retina_jit.ingest.layout import RING, SOURCE
+from retina_jit.ingest.packet_socket import SOL_PACKET, RingSettings, device_counters
 from retina_jit.ingest.refill import POLLIN, WAIT_MS, poll
 from retina_jit.ingest.socket_filter import for_socket, packed
 from retina_jit.ingest.stamps import Stamping
@@ -140,46 +138,14 @@ def more(source):
 
 # ------------------------------------------------------------------------------------------------ seen by Python
 
-SOL_PACKET = 263
-ADD_MEMBERSHIP, RX_RING, STATISTICS, VERSION, RESERVE, FANOUT, IGNORE_OUTGOING = 1, 5, 6, 10, 12, 18, 23
+ADD_MEMBERSHIP, RX_RING, STATISTICS, VERSION, RESERVE, IGNORE_OUTGOING = 1, 5, 6, 10, 12, 23
 TPACKET_V3, PROMISCUOUS = 2, 1
-FANOUT_HASH, FANOUT_DEFRAG = 0, 0x8000
 ETH_P_ALL = 3
 ARPHRD_ETHERNET, ARPHRD_LOOPBACK = 1, 772
 ARPHRD_IP = {512: "PPP", 768: "IPIP", 769: "IP6IP6", 776: "SIT", 778: "IPGRE", 65534: "no header"}
 ATTACH_FILTER, DETACH_FILTER = 26, 27
 NOTHING_PASSES = struct.pack("HBBI", 0x06, 0, 0, 0)
 """A BPF program: return 0."""
-
-
-def device_counters(name: str) -> dict[str, int]:
-    """Return what the kernel counts of an interface's receiving: bytes, packets, errs, drop, fifo. Empty if it is gone."""
-    try:
-        # Not /sys/class/net: that may be another network namespace's.
-        lines = Path("/proc/self/net/dev").read_text().splitlines()
-    except OSError:
-        return {}
-    for line in lines[2:]:
-        device, _, counters = line.partition(":")
-        if device.strip() == name:
-            return dict(zip(("bytes", "packets", "errs", "drop", "fifo"), map(int, counters.split()), strict=False))
-    return {}
-
-
-@dataclass(frozen=True)
-class RingSettings:
-    """What does not depend on the interface.
-
-    Attributes
-    ----------
-    blocks : int
-        Of the ring, 1 MiB each.
-    hardware_times : bool
-        Whether frames shall have the times of the card's own clock, if it gives any.
-    """
-
-    blocks: int = 64
-    hardware_times: bool = False
 
 
 class InterfaceSource(Walked):
@@ -191,7 +157,7 @@ class InterfaceSource(Walked):
         The interface.
     first : int
         Number of the last frame before.
-    settings : RingSettings
+    settings : RingSettings, optional
 
     Raises
     ------
@@ -202,9 +168,11 @@ class InterfaceSource(Walked):
     walk_unit = "retina_jit.ingest.interface:walk"
     unsupported, unsupported_link, size, position = 0, "", 0, 0
 
-    def __init__(self, name: str, *, first: int = 0, settings: RingSettings = RingSettings()) -> None:
+    def __init__(self, name: str, *, first: int = 0, settings: RingSettings | None = None) -> None:
+        settings = settings or RingSettings()
         self.name = name
         self._blocks, self._hardware_times = settings.blocks, settings.hardware_times
+        self._promiscuous, self._groups = settings.promiscuous, settings.groups
         self._stamping: Stamping | None = None
         self._early: list[Instruction] | None = None
         self._region = memory.Region(SOURCE.itemsize)
@@ -228,7 +196,8 @@ class InterfaceSource(Walked):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         except PermissionError as error:
             raise SourceError(
-                f"{name}: capturing needs the capability CAP_NET_RAW: run as root, or once: sudo setcap cap_net_raw+ep $(readlink -f $(which python3))"
+                f"{name}: capturing needs the capability CAP_NET_RAW: run as root, or once: sudo setcap cap_net_raw+ep $(readlink -f $(which python3)); "
+                f"interfaces of a namespace of your own need neither: unshare --map-root-user --net"
             ) from error
         except OSError as error:
             raise SourceError(f"{name}: this system has no packet sockets ({error.strerror})") from error
@@ -282,10 +251,10 @@ class InterfaceSource(Walked):
             self._stamps["offset"] = self._stamping.offset
         s.bind((self.name, ETH_P_ALL))
         if workers > 1:
-            group = os.getpid() & 0xFFFF
-            s.setsockopt(SOL_PACKET, FANOUT, struct.pack("I", group | (FANOUT_HASH | FANOUT_DEFRAG) << 16))
-        index = socket.if_nametoindex(self.name)
-        s.setsockopt(SOL_PACKET, ADD_MEMBERSHIP, struct.pack("iHH8s", index, PROMISCUOUS, 0, b""))
+            self._groups.join(s, self.name)
+        if self._promiscuous:
+            index = socket.if_nametoindex(self.name)
+            s.setsockopt(SOL_PACKET, ADD_MEMBERSHIP, struct.pack("iHH8s", index, PROMISCUOUS, 0, b""))
         if self._early is None or not self._attach(packed(self._early)):
             s.setsockopt(socket.SOL_SOCKET, DETACH_FILTER, 0)
         return 1

@@ -10,13 +10,16 @@ from typing import Any, Protocol
 
 from retina_jit.errors import SourceError
 from retina_jit.ingest.bpf import Instruction
-from retina_jit.ingest.interface import PREFIX, InterfaceSource, RingSettings
+from retina_jit.ingest.interface import PREFIX, InterfaceSource
+from retina_jit.ingest.packet_socket import RingSettings
 from retina_jit.ingest.readahead import Readers
 from retina_jit.ingest.source import CaptureSource, open_source
 from retina_jit.status import Status
 
 PORT = "dpdk:"
 """What a source's name begins with to be a port of DPDK, see `retina_jit.ingest.dpdk`."""
+LIVE = "live:"
+"""... to be an interface of the system or a port, whatever has that name, see `retina_jit.opening`."""
 
 
 class Source(Protocol):
@@ -94,7 +97,7 @@ def open_sources(
     ahead: bool = True,
     readers: Readers | None = None,
     reader: int = 0,
-    ring: RingSettings = RingSettings(),  # noqa: B008 - it cannot be changed
+    ring: RingSettings | None = None,
     ends: Mapping[str, int] | None = None,
 ) -> Iterator[CaptureSource | InterfaceSource]:
     """Open captures one after the other, in the order given; a pattern stands for its files in the order of their names,
@@ -111,7 +114,7 @@ def open_sources(
         Who reads the same captures; large ones are read once for all.
     reader : int
         Which of them this one is.
-    ring : RingSettings
+    ring : RingSettings, optional
         Of interfaces.
     ends : dict, optional
         Path -> where its file is taken to end [byte], though it may have grown since.

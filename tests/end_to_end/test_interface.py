@@ -25,8 +25,8 @@ NET_AF_PACKET = sorted(Path("/usr/lib").glob("*/dpdk/pmds-*/librte_net_af_packet
 needs_net_af_packet = pytest.mark.skipif(not NET_AF_PACKET, reason="needs DPDK's driver: apt install librte-net-af-packet23")
 
 
-def live(**job: Any) -> dict[str, Any]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])}
+def live(*, without_dpdk: bool = False, **job: Any) -> dict[str, Any]:
+    environment = {**os.environ, **({"RETINA_JIT_DPDK": "/nonexistent"} if without_dpdk else {}), "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(
         [*ALONE, sys.executable, "-m", "support.live", json.dumps(job)], env=environment, cwd=TESTS, capture_output=True, text=True, check=False
     )
@@ -119,6 +119,37 @@ def test_workers_on_cores_of_their_own_and_times_of_the_system_where_a_card_has_
     assert [line for line in got["stderr"].splitlines() if "times are" in line] == [
         "rj1: times are the system's, for the interface gives none of its own (Operation not supported)"
     ]
+
+
+def told(got: dict[str, Any]) -> list[str]:
+    return [line for line in got["stderr"].splitlines() if "captured through" in line]
+
+
+@needs_veth
+def test_a_name_is_captured_by_what_can_and_one_line_says_why() -> None:
+    path = SAMPLES / "mixed.pcap"
+    _, raw = from_file(path)
+    got = live(path=str(path), source="live:rj1", without_dpdk=True)
+    assert sorted(got["raw"]) == sorted(raw)
+    assert told(got) == ["rj1: captured through AF_PACKET, for it is no PCI address and no device of [[online.ports]]"]
+
+
+@needs_veth
+def test_without_dpdk_its_ports_are_captured_as_interfaces_of_the_system() -> None:
+    """With what the configuration says of cores, and of the share that a sink leaves."""
+    path = SAMPLES / "mixed.pcap"
+    seen, raw = from_file(path)
+    cores = sorted(os.sched_getaffinity(0))[-2:]
+    vdev = ["--no-huge", "--vdev=net_af_packet0,iface=rj1"]
+    online = {"ports": [{"device": "net_af_packet0", "cores": cores}], "dpdk_supl_args": vdev}
+    got = live(path=str(path), source="", online=online, without_dpdk=True)
+    assert Counter(got["seen"]) == seen and sorted(got["raw"]) == sorted(raw)
+    assert got["bound"] == [[core] for core in cores]
+    (line,) = told(got)
+    assert line.startswith("net_af_packet0: captured through AF_PACKET as rj1, for DPDK does not work here: DPDK is not installed")
+    online["ports"] = [{"device": "net_af_packet0", "cores": cores[:1], "sink": {"core": cores[-1], "nb_buckets": 128}}]
+    if len(cores) == 2:
+        assert live(path=str(path), source="live:net_af_packet0", online=online, without_dpdk=True)["sample"] == 0.25
 
 
 def test_errors_name_the_interface() -> None:

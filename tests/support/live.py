@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 import retina_jit as rj
-from retina_jit.config_network import InterfaceConfig
+from retina_jit.config_network import InterfaceConfig, OnlineConfig
 from retina_jit.subscription import Subscription
 from support.running import config, runtime, to
 
@@ -42,7 +43,7 @@ def frames_of(path: Path) -> list[bytes]:
     return seen
 
 
-def capture(frames: list[bytes], workers: int, *, remove: bool = False, source: str = f"af_packet:{RECEIVING}", bpf: str = "", timestamps: str = "system", cores: tuple[int, ...] = ()) -> dict[str, object]:
+def capture(frames: list[bytes], workers: int, *, remove: bool = False, source: str = f"af_packet:{RECEIVING}", bpf: str = "", timestamps: str = "system", cores: tuple[int, ...] = (), online: OnlineConfig | None = None) -> dict[str, object]:
     """Send frames while a program captures them. What it has seen."""
     seen: Counter[str] = Counter()
     raw: list[str] = []
@@ -51,7 +52,10 @@ def capture(frames: list[bytes], workers: int, *, remove: bool = False, source: 
     subscriptions = [to(t, "", lambda _, five, t=t: seen.update([f"{t} {five}"])) for t in TYPES]
     subscriptions.append(to("FiveTuple,PktCount,ByteCount", "", lambda t, p, b: seen.update([f"{t} {p} {b}"])))
     subscriptions.append(to("ZcFrame", "", lambda f: raw.append(bytes(f.data).hex())))
-    made = runtime(subscriptions, [source], msgspec.structs.replace(config(), workers=workers, bpf=bpf, cores=tuple(cores), interface=InterfaceConfig(timestamps, 8)))
+    settings = msgspec.structs.replace(config(), workers=workers, bpf=bpf, cores=tuple(cores), online=online, interface=InterfaceConfig(timestamps, 8))
+    if online is not None:
+        settings = msgspec.structs.replace(settings, workers=None, main_core=min(os.sched_getaffinity(0)))
+    made = runtime(subscriptions, [source] if source else [], settings)
 
     def send() -> None:
         deadline = time.monotonic() + PATIENCE
@@ -75,12 +79,15 @@ def capture(frames: list[bytes], workers: int, *, remove: bool = False, source: 
     result = made.run()
     thread.join()
     captured = sum(int(w.source.record["captured"]) for w in made.workers)  # type: ignore[union-attr]
-    return {"seen": seen, "raw": raw, "counters": result.counters, "ledger": result.ledger, "problems": result.problems, "captured": captured, "bound": bound}
+    return {"seen": seen, "raw": raw, "counters": result.counters, "ledger": result.ledger, "problems": result.problems, "captured": captured, "bound": bound, "sample": made.config.sample}
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     make_pair()
     job = json.loads(sys.argv[1])
     sent = [bytes.fromhex(f) for f in job["frames"]] if "frames" in job else frames_of(Path(job["path"]))
     given = {"workers": 1, **{k: job[k] for k in ("workers", "remove", "source", "bpf", "timestamps", "cores") if k in job}}
+    if "online" in job:
+        given["online"] = msgspec.convert(job["online"], OnlineConfig)
     print(json.dumps(capture(sent, **given)))

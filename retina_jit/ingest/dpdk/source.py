@@ -112,6 +112,7 @@ class Receiver:
         self._sunk: list[int] = []
         self.rules: list[list[flow.Condition]] = []
         self.hardware_rules = 0
+        library()
         # Compiled before anything is received: while a worker waits for its code, the card loses frames.
         objects.ensure([f"{HOME}:{name}" for name in ("walk", "more", "release", *(["drain"] if sinks else []))])
         self.left = 0
@@ -121,7 +122,6 @@ class Receiver:
         self._lock, self._started = threading.Lock(), False
         self._fault: BaseException | None = None
         self.links: Links | None = None
-        library()
         virtual = [d for d in devices if not PCI.fullmatch(d.partition(",")[0])]
         need = mempool.size(settings.capacity, settings.mtu)
         self.eal = environment.start(
