@@ -31,9 +31,12 @@ __all__ = ["Entry", "Progress", "address", "adopt", "ensure", "function", "load_
 # ---------------------------------------------------------------------------------------------------------- the cache
 
 
-def _object_file(unit: str) -> Path:
-    name = unit.rpartition(":")[2]
-    return cache_dir() / f"{name}-{stamp(unit)}.o"
+def _object_name(unit: str) -> str:
+    return f"{unit.rpartition(':')[2]}-{stamp(unit)}.o"
+
+
+def _object_file(unit: str, folder: Path | None = None) -> Path:
+    return (folder or cache_dir()) / _object_name(unit)
 
 
 # -------------------------------------------------------------------------------------------------------- compilation
@@ -96,7 +99,8 @@ def ensure(units: Iterable[str], progress: Progress | None = None) -> int:
     CompileError
         Something does not compile; or what child processes compile has another stamp than it has here, again and again.
     """
-    missing = [u for u in dict.fromkeys(units) if not _object_file(u).exists()]
+    folder = cache_dir()  # looked at once: a program has some fifty entries
+    missing = [u for u in dict.fromkeys(units) if not _object_file(u, folder).exists()]
     left = missing
     for _ in range(TRIES):
         if not left:
@@ -210,10 +214,10 @@ def address(unit: str) -> int:
 
 
 def _locate(unit: str) -> tuple[int, int]:
-    file = _object_file(unit)
-    key = f"{unit} {file.name}"
+    key = f"{unit} {_object_name(unit)}"
     if key in _addresses:
         return _addresses[key]
+    file = _object_file(unit)
     if not file.exists():
         ensure([unit])
         file = _object_file(unit)  # a source may have been edited while it was compiled

@@ -158,7 +158,7 @@ def test_what_gets_another_stamp_each_time_is_not_compiled_for_ever(tmp_path, mo
     unit = tmp_path / "odd.py"
     unit.write_text("from retina_jit.jit import entry\n\n\n@entry\ndef answer(x):\n    return x\n")
     monkeypatch.setenv("RETINA_JIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(objects, "_object_file", lambda unit: tmp_path / "never")
+    monkeypatch.setattr(objects, "_object_file", lambda *_: tmp_path / "never")
     with pytest.raises(CompileError, match=r"answer was compiled 3 times, and is not in .*cache.* Fix: "):
         objects.function(f"{unit}:answer")
 
