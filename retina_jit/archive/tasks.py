@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import socket
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,7 +211,11 @@ def in_time_order(files: Sequence[str]) -> tuple[list[Capture], dict[str, str]]:
     times, failed = {}, {}
     for file in dict.fromkeys(files):
         try:
-            time, found = first_time(file), Path(file).stat()
+            found = Path(file).stat()
+            if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+                failed[file] = f"{file}: is no file, and an archive's captures are opened more than once; read it alone, without -j and --per-file"
+                continue
+            time = first_time(file)
         except SourceError as error:
             failed[file] = str(error)
         except OSError as fault:

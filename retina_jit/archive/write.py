@@ -29,7 +29,7 @@ from retina_jit.archive.tasks import (
     without_services,
 )
 from retina_jit.config import RuntimeConfig
-from retina_jit.errors import ConfigError, SourceError
+from retina_jit.errors import ConfigError, RetinaJitError, SourceError
 from retina_jit.ingest.sources import expand
 from retina_jit.program import Program
 from retina_jit.sinks import FORMATS
@@ -164,11 +164,16 @@ def _write_parts(
     kept = len(done)
     left = [task for task in work if task not in done]
     waiting = _Waiting(progress, folder, sum(task.size for task in work), sum(task.size for task in done))
-    for task, told in engine(left, waiting=waiting):
-        done[task] = told
-        waiting.done += task.size
-        while out.grows and out.parts < len(work) and (found := done.get(work[out.parts])) and not found.failed:
-            out.add()
+    try:
+        for task, told in engine(left, waiting=waiting):
+            done[task] = told
+            waiting.done += task.size
+            while out.grows and out.parts < len(work) and (found := done.get(work[out.parts])) and not found.failed:
+                out.add()
+    except RetinaJitError:
+        if not done:
+            discard(folder)  # a mistake in what is asked: nothing is worth keeping
+        raise
     if not per_file and (lost := [d.failed for d in done.values() if d.failed]):
         raise SourceError(f"{lost[0]}; what is done is kept in {folder}")
     return _finish(work, done, failed, kept, out, folder, per_file=per_file)

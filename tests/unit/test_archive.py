@@ -419,3 +419,20 @@ def test_a_part_is_appended_whoever_copies_it(tmp_path: Path, monkeypatch: pytes
     assert n == len(content)
     assert (tmp_path / "out").read_bytes() == b"before" + content
     assert asked_for
+
+
+def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.pcap")
+    (tmp_path / "folder.pcap").mkdir()
+    captures, failed = in_time_order([str(tmp_path / "x.pcap"), str(tmp_path / "folder.pcap"), str(SAMPLES / "tls.pcap")])
+    assert [c.path for c in captures] == [str(SAMPLES / "tls.pcap")]
+    assert "x.pcap: is no file" in failed[str(tmp_path / "x.pcap")]
+    assert "is a folder" in failed[str(tmp_path / "folder.pcap")]
+
+
+def test_a_mistake_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = ["log", "ConnRecord", "DnsTransaction", "-T", "parquet", "-r", str(SAMPLES / "tls.pcap"), "--per-file", "-o", str(tmp_path / "out")]
+    ran = CliRunner().invoke(main, command)
+    assert ran.exit_code == 1
+    assert "a table has one kind of row" in ran.output
+    assert list(tmp_path.iterdir()) == []
