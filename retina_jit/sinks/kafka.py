@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -94,12 +95,16 @@ class Topic:
         self._producer.poll(0)
 
     def close(self) -> None:
-        """Wait until all messages have arrived, or for as long as they may take."""
-        end = time.monotonic() + self.seconds + 5
-        while (left := self._producer.flush(0.5)) and time.monotonic() < end:
-            pass
+        """Wait until all messages have arrived, or for as long as they may take; Ctrl-C ends the wait, and counts what is left."""
+        end = time.monotonic() + (self.seconds + 5 if self.seconds else math.inf)  # to librdkafka 0 is without end
+        left, fault = 1, "no answer"
+        try:
+            while (left := self._producer.flush(0.5)) and time.monotonic() < end:
+                pass
+        except KeyboardInterrupt:
+            left, fault = len(self._producer), "stopped"
         if left:
-            self.lost, self.fault = self.lost + left, self.fault or "no answer"
+            self.lost, self.fault = self.lost + left, self.fault or fault
 
 
 class Kafka(JsonLines):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from types import SimpleNamespace
 
 import confluent_kafka
 import pytest
@@ -119,6 +120,41 @@ def test_the_end_is_waited_for_as_long_as_messages_may_take(broker, name):
     topic = Topic(f"kafka://{broker.address}/patient?{name}=90000")
     topic.close()
     assert topic.seconds == 90
+
+
+class Patient:
+    """A client whose messages arrive, or do not, long after."""
+
+    def __init__(self, answers):
+        self.answers, self.asked = answers, 0
+
+    def flush(self, seconds):
+        self.asked += 1
+        answer = self.answers[min(self.asked, len(self.answers)) - 1]
+        if answer is KeyboardInterrupt:
+            raise answer
+        return answer
+
+    def __len__(self):
+        return 2
+
+
+@pytest.mark.parametrize(
+    ("ms", "answers", "asked", "lost", "fault"),
+    [
+        (0, [3] * 50 + [0], 51, 0, ""),  # 0 is without end
+        (1000, [3] * 50 + [0], 6, 3, "no answer"),
+        (0, [3, 3, KeyboardInterrupt], 3, 2, "stopped"),
+    ],
+)
+def test_how_long_the_end_is_waited_for(broker, monkeypatch, ms, answers, asked, lost, fault):
+    topic = Topic(f"kafka://{broker.address}/patient?message.timeout.ms={ms}")
+    real, topic._producer = topic._producer, Patient(answers)
+    seconds = iter(range(1000))
+    monkeypatch.setattr("retina_jit.sinks.kafka.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    topic.close()
+    assert (topic._producer.asked, topic.lost, topic.fault) == (asked, lost, fault)
+    assert real.flush(60) == 0
 
 
 @pytest.mark.parametrize("url", ["kafka://", "kafka://a:1", "kafka:///x", "kafka://a/x/y"])
