@@ -166,11 +166,13 @@ def __getattr__(name: str) -> Any:
 
 def _derived(name: str) -> Any:
     """Return a data type that follows from the fields of a protocol, e.g. SmtpSession; protocols may be loaded later."""
+    meant = ""
     if name[:1].isupper():
-        found = importlib.import_module(_DATA_TYPES).data_types().get(name)
-        if found is not None:
-            return found
-    raise AttributeError(f"module 'retina_jit' has no attribute {name!r}")
+        types = importlib.import_module(_DATA_TYPES).data_types()
+        if name in types:
+            return types[name]
+        meant = importlib.import_module("retina_jit.hints").near(name, [*__all__, *types])
+    raise AttributeError(f"module 'retina_jit' has no attribute {name!r}" + (f"; did you mean {meant}?" if meant else ""))
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -6,6 +6,12 @@ from __future__ import annotations
 class RetinaJitError(Exception):
     """Base of all errors of this package."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the user's lines, not ours, and a caret stands under what it points at."""
+        from retina_jit.hints import notebook_traceback
+
+        return notebook_traceback(self)
+
 
 class FilterError(RetinaJitError):
     """A filter that cannot be compiled: the text, a caret, the reason, the nearest known name."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from retina_jit.config import RuntimeConfig
 from retina_jit.errors import CallbackError
-from retina_jit.hints import user_traceback
+from retina_jit.hints import cell_of, notebook, user_traceback
 from retina_jit.runtime import Result, Runtime
 from retina_jit.subscription import Subscription
 from retina_jit.tables.running import compiling
@@ -20,6 +20,9 @@ from retina_jit.tables.source import Source
 SHOWN = ("frames", "connections", "sessions", "events", "dropped", "events_lost")
 PERIOD = 0.5
 """How often the display of a notebook is brought up to date [s]."""
+
+SHOWN_WITHIN = 2.0
+"""When a notebook has shown a run whose callback fails at once [s]."""
 
 _running: dict[str, Background] = {}
 _lock = threading.Lock()
@@ -45,6 +48,8 @@ class Background:
             before = self._namesakes()
         for run in before:
             run.stop()
+        for s in subscriptions:
+            s.where = s.where or (f"{s.name} in {place}" if (place := cell_of(s.callback)) else "")
         self._label = source.label
         self._runtime = Runtime(list(subscriptions), source.paths, config, progress=compiling)
         self._source = source  # its files stay open as long as the run may read them
@@ -52,6 +57,7 @@ class Background:
         self.error: BaseException | None = None
         self._begun = time.perf_counter()
         self._seconds = 0.0
+        self._is_shown = False
         self._thread = threading.Thread(target=self._work, name=f"retina_jit {', '.join(self.names)}", daemon=True)
         with _lock:
             # Those that another thread has begun meanwhile: of two at the same time the later one goes on.
@@ -69,13 +75,23 @@ class Background:
             self.result = self._runtime.run()
         except BaseException as error:  # noqa: BLE001 - shown and kept for whoever waits
             self.error = error
-            print(self.failure, file=sys.stderr)  # noqa: T201 - under the cell, where nobody waits for it
+            # A notebook mostly shows the run, and with it why it has ended: then it is not said twice.
+            if notebook() is not None:
+                timer = threading.Timer(SHOWN_WITHIN, self._tell)
+                timer.daemon = True
+                timer.start()
+            else:
+                self._tell()
         finally:
             self._seconds = time.perf_counter() - self._begun
             with _lock:
                 for name in self.names:
                     if _running.get(name) is self:
                         del _running[name]
+
+    def _tell(self) -> None:
+        if not self._is_shown:
+            print(self.failure, file=sys.stderr)  # noqa: T201 - where nobody waits for it
 
     @property
     def failure(self) -> str:
@@ -135,6 +151,7 @@ class Background:
         """Show a table that keeps itself up to date, and a button that stops the run where ipywidgets is installed."""
         from IPython.display import HTML, display
 
+        self._is_shown = True
         button = _stop_button(self.stop)
         if button is not None:
             display(button)

@@ -40,14 +40,14 @@ class Plots:
         time : str, optional
             Column of times; the first of the table if it is left out.
         """
-        ax = _axes(ax)
         times = self._table.vector(time or self._first(TIME))
         nulls = times.nulls()
         there = np.ones(len(times), bool) if nulls is None else ~nulls
         at = times.data[0][there]
         if not len(at):
-            return _nothing(ax)
+            return _nothing(_axes(ax))
         weights = None if weight is None else self._weights(weight)[there]
+        ax = _axes(ax)
         ends = np.linspace(at.min(), max(at.max(), at.min() + 1), bins + 1)
         sums, _ = np.histogram(at, ends, weights=weights)
         width = (ends[1] - ends[0]) / 1e9
@@ -69,15 +69,15 @@ class Plots:
         weight : str, optional
             Column of numbers that is summed up; a null counts as 0.
         """
-        ax = _axes(ax)
         name = column or self._first(TEXT)
         values = ["(null)" if v is None else str(v) for v in self._table.vector(name).to_list()]
         if not values:
-            return _nothing(ax)
+            return _nothing(_axes(ax))
         found = sorted(set(values))
         numbers = {v: n for n, v in enumerate(found)}
         sums = np.bincount([numbers[v] for v in values], None if weight is None else self._weights(weight))
         first = np.argsort(-sums, kind="stable")[:most][::-1]
+        ax = _axes(ax)
         ax.barh([found[n] for n in first], sums[first])
         ax.set_xlabel(weight or "rows")
         ax.set_ylabel(name)
@@ -91,10 +91,10 @@ class Plots:
         *columns : str
             Columns of numbers or durations; the first column of durations if they are left out.
         """
+        wanted = {name: np.sort(self._numbers(name)) for name in columns or (self._first(DURATION),)}
         ax = _axes(ax)
         ends: list[float] = []
-        for name in columns or (self._first(DURATION),):
-            values = np.sort(self._numbers(name))
+        for name, values in wanted.items():
             values = values[~np.isnan(values)]
             positive = values[values > 0]
             share = (np.arange(len(positive)) + 1 + len(values) - len(positive)) / max(1, len(values))

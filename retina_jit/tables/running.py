@@ -13,6 +13,7 @@ from typing import Any
 from retina_jit.config import RuntimeConfig
 from retina_jit.datatypes.base import DataType
 from retina_jit.errors import SourceError
+from retina_jit.filters import FilterSpec, compile_filters
 from retina_jit.runtime import Result, Runtime
 from retina_jit.sinks.gather import ROWS, Batch, Choice, Gather
 from retina_jit.subscription import Subscription
@@ -54,7 +55,9 @@ class Selection:
         self.source, self.config, self.filter = source, config, filter
         self.types, self.choices = tuple(types), tuple(choices)
         self.used = False
-        self._subscription(None).check()
+        wanted = self._subscription(None)
+        wanted.check()
+        compile_filters([FilterSpec(filter, wanted.level, wanted.folder)])  # a fault is told where the table is asked for
 
     def _subscription(self, sink: Any) -> Subscription:
         return Subscription(self.filter, self.types, _nothing, "sink" if sink else "each", name="select", folder=os.getcwd(), sink=sink)  # noqa: PTH109

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
 
 
-def executed(notebook: Any, folder: Path) -> Any:
+def executed(notebook: Any, folder: Path, **options: Any) -> Any:
     # The kernel shall find this checkout, wherever it is started.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    return NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}, **options).execute()
 
 
 def outputs(cell: Any) -> str:
@@ -67,5 +68,29 @@ run
 """
     done = executed(nbformat.v4.new_notebook(cells=[cell(start), cell(failing), cell(right)]), tmp_path)
     failed, again = outputs(done.cells[1]), outputs(done.cells[2])
-    assert "return wrong / 0" in failed and "/ipykernel_" in failed and ", in count" in failed and "ZeroDivisionError" in failed and "retina_jit/" not in failed
+    assert "return wrong / 0" in failed and "Cell In[2], line 4, in count" in failed and "ZeroDivisionError" in failed and "retina_jit/" not in failed
     assert "['count'] 21" in again and "done" in again and "text/html" in again
+
+
+FAULTS = (
+    ("read.select(\"tls.snii = 'x'\", rj.TlsHandshake)", ["---->", "FilterError:\ntls.snii = 'x'\n^^^^^^^^ tls has no field snii; did you mean sni?"]),
+    ("read.select('tls', 'snii')", ["SubscriptionError: select: no data type and no column 'snii'; did you mean sni?"]),
+    ("@rj.subscribe(\"dns and tls.sni = 'x'\")\ndef names(dns: rj.DnsTransaction): ...\n\nread.run(names)", ["4 read.run(names)", "names in Cell In[4], line 1:\ndns and"]),
+    ("@rj.subscribe('tls', deliver='jit')\ndef g(tls: rj.TlsHandshake): tls.nope\nread.run(g)", ["3 read.run(g)", "asks a record for 'nope'"]),
+    ("@rj.subscribe('tls')\ndef h(tls: rj.TlsHandshake):\n    tls.snii\nread.run(h).wait()", ["4 read.run(h).wait()", "Cell In[6], line 3, in h", "did you mean sni"]),
+    ("rj.TlsHandshak", ["did you mean TlsHandshake?"]),
+)  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_errors_show_the_cell_and_not_the_package(tmp_path):
+    cell = nbformat.v4.new_code_cell
+    cells = [cell("import retina_jit as rj\nread = rj.read(rj.sample_capture('tls'))"), *[cell(source) for source, _ in FAULTS]]
+    done = executed(nbformat.v4.new_notebook(cells=cells), tmp_path, allow_errors=True)
+    assert not done.cells[0].outputs
+    for made, (source, said) in zip(done.cells[1:], FAULTS, strict=True):
+        (error,) = [o for o in made.outputs if o.output_type == "error"]
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+        assert all(s in shown for s in said), (source, shown)
+        assert "retina_jit/" not in shown.replace("/retina_jit/__init__.py", "")
+        assert f"Cell In[{made.execution_count}], line" in shown

@@ -37,7 +37,7 @@ def imports(path: Path) -> set[str]:
 BASE = {"errors", "extras", "foreign", "stamp", "symbols", "jit", "objects", "memory", "status", "stats", "strings", "links", "packing", "own"}
 LAYERS: dict[str, set[str]] = {
     # what a folder (or module) may import beside itself; a packet's path goes downwards
-    "errors": set(),
+    "errors": {"hints"},  # when IPython shows one
     "foreign": set(),
     "status": set(),
     "stats": set(),
@@ -72,7 +72,7 @@ LAYERS: dict[str, set[str]] = {
     "scale": set(),
     "monitor": {"config_network", "errors", "extras", "scale", "stats"},
     "sinks": BASE | {"datatypes", "delivery", "formats"},
-    "tables": BASE | {"config", "datatypes", "delivery", "hints", "ingest", "parsers", "runtime", "sinks", "state", "subscription"},
+    "tables": BASE | {"config", "datatypes", "delivery", "filters", "hints", "ingest", "parsers", "runtime", "sinks", "state", "subscription"},
     "app": {"errors", "subscription"},
 }
 
