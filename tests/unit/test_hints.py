@@ -20,7 +20,7 @@ CAPTURE = str(SAMPLES / "mixed.pcap")
     ("line", "told"),
     [
         ("from retina_jit import TLSHandshake", r"line 3, in <module>\n.*\nImportError: .*\ndid you mean TlsHandshake\?$"),
-        ("import retina_jit; retina_jit.Zcframe", r"line 3, in <module>\n.*\nAttributeError: .*\ndid you mean ZcFrame\?$"),
+        ("import retina_jit; retina_jit.Zcframe", r"line 3, in <module>\n.*\nAttributeError: .*; did you mean ZcFrame\?$"),
         ("from retina_jit import Nothing_like_it", r"\nretina_jit has ACCEPT, .*, ConnRecord, "),
         ("1 / 0", r"line 3, in <module>\n    1 / 0\n.*ZeroDivisionError: division by zero$"),
         ("def f(:", r"line 3\n    def f\(:\n.*SyntaxError"),
