@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
+from json.encoder import encode_basestring
 from typing import Any
 
 ID = (("ts", "time"), ("uid", "string"), ("id.orig_h", "addr"), ("id.orig_p", "port"), ("id.resp_h", "addr"), ("id.resp_p", "port"))
@@ -69,15 +69,11 @@ def _text(value: str, *, inner: bool = False) -> str:
         return f"\\x{ord(value[0]):02x}{value[1:]}"
     if value.isprintable() and "\\" not in value and not (inner and "," in value):
         return value
-    return "".join(_letter(x, inner) for x in value)
+    return value.translate(_WITHIN if inner else _ESCAPED)
 
 
-def _letter(x: str, inner: bool) -> str:
-    if x == "\\":
-        return "\\\\"
-    if (inner and x == ",") or ord(x) < 32 or ord(x) == 127:
-        return f"\\x{ord(x):02x}"
-    return x
+_ESCAPED = {n: f"\\x{n:02x}" for n in (*range(32), 127)} | {ord("\\"): "\\\\"}
+_WITHIN = _ESCAPED | {ord(","): f"\\x{ord(','):02x}"}
 
 
 def seconds(ns: int) -> str:
@@ -115,15 +111,26 @@ def tsv_line(log: str, values: Sequence[Any]) -> bytes:
     return ("\t".join(cells) + "\n").encode("utf-8", "replace")
 
 
+def _json_list(of: Callable[[Any], str], value: Sequence[Any]) -> str:
+    return f"[{','.join(map(of, value))}]"
+
+
+_JSON: dict[str, Callable[[Any], str]] = {
+    "time": seconds, "interval": seconds, "bool": lambda value: "true" if value else "false", "count": str, "port": str,
+}  # fmt: skip
+
+
+def _json_form(kind: str) -> Callable[[Any], str]:
+    outer, bracket, inner = kind.partition("[")
+    if bracket:
+        return partial(_json_list, _json_form(inner[:-1]))
+    return _JSON.get(outer, encode_basestring)
+
+
+_JSON_FORMS = {log: [(f'"{name}":', _json_form(kind)) for name, kind in columns] for log, columns in LOGS.items()}
+
+
 def json_line(log: str, values: Sequence[Any]) -> bytes:
     """Return a JSON object in a line: what is unset is left out, as Zeek does."""
-    parts = [f"{json.dumps(name)}:{_json(v, kind)}" for v, (name, kind) in zip(values, LOGS[log], strict=True) if v is not None]
+    parts = [name + form(v) for v, (name, form) in zip(values, _JSON_FORMS[log], strict=True) if v is not None]
     return ("{" + ",".join(parts) + "}\n").encode("utf-8", "replace")
-
-
-def _json(value: Any, kind: str) -> str:
-    if kind in ("time", "interval"):
-        return seconds(value)
-    if kind == "vector[interval]":
-        return "[" + ",".join(map(seconds, value)) + "]"
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

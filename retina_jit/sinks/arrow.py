@@ -100,8 +100,9 @@ class ArrowStream:
             self._batches, self._rows = [], 0
 
     def flush(self) -> None:
-        """Write what is gathered."""
+        """Write what is gathered; all of it, for what is cut within a batch is told as a fault by those who read it."""
         self._write()
+        self._out.flush()
 
     def close(self) -> None:
         """Write the rest and what belongs at the end; the file below stays open."""
