@@ -2,8 +2,8 @@
 
 `python bench/dpdk_jobs.py free` : receive and free on net_null, beside dpdk-testpmd with the same kind of pool, in turn.
 `python bench/dpdk_jobs.py log CAPTURE FOLDER`: the worker's processor time per packet of a TLS log, from a file and from a net_ring port that
-gets the same frames; and of frames that are no IP, from a file and from net_null. A thread on another core brings the frames, as a card does:
-of the file the helper that reads ahead, of the port one that keeps its ring full. (Brought by the worker's own thread, in turn with
+gets the same frames; and of frames that are no IP, from a file and from net_null. The file is read in two ways: mapped, by the one core that
+also works on it, and by a helper on another core. The port's frames a thread on another core brings, as a card does: it keeps the ring full. (Brought by the worker's own thread, in turn with
 its work, they push its tables out of the core's caches: 25 ns per packet.)
 """
 
@@ -131,11 +131,11 @@ def cost(runtime: Runtime, most: int = 0, fed: Fed | None = None) -> float | Non
     return None if waited else seconds / max(frames, 1) * 1e9
 
 
-def program(sources: list[Any]) -> Runtime:
-    """A TLS log."""
+def program(sources: list[Any], workers: int | None = None) -> Runtime:
+    """A TLS log; with one worker the one core does all."""
     s = named(["TlsHandshake"], "tls", lambda *_: None, "each")
     s.deliver, s.sink = "sink", JsonLines(io.BytesIO())
-    return Runtime([s], sources, RuntimeConfig(conntrack=ConntrackConfig(max_connections=1_000_000), delivery=DeliveryConfig(ring=256)))
+    return Runtime([s], sources, RuntimeConfig(conntrack=ConntrackConfig(max_connections=1_000_000), delivery=DeliveryConfig(ring=256), workers=workers))
 
 
 class Image:
@@ -241,12 +241,14 @@ def log(capture: str, scratch: str) -> dict[str, Any]:
 
     with ThreadPoolExecutor(1) as threads:
         for n in range(FEEDS):
-            note("file", program([same]))
+            note("file", program([same], 1))
+            note("file, with a helper", program([same]))
             fed = Fed(eal, f"bench{n}", image, threads)
             note("net_ring", program([f"dpdk:net_ring_{fed.name}"]), len(frames), fed)
             fed.close()
             if n < ROUNDS:
-                note("file, no IP", program([zeros]))
+                note("file, no IP", program([zeros], 1))
+                note("file, no IP, with a helper", program([zeros]))
                 note("net_null, no IP", program(["dpdk:net_null0,size=64"]), 1_000_000)
     return {"frames": len(frames), **costs}
 
