@@ -159,6 +159,12 @@ def test_a_link_that_goes_down_is_told_and_counted() -> None:
     assert (got["counted"], got["left"], got["problems"]) == ([1], 0, [])
 
 
+def test_a_receiver_that_nobody_closes_gives_all_back() -> None:
+    got = child(what="dropped")
+    assert "retina-jit links" in got["during"] and "retina-jit links" not in got["after"]
+    assert got["left"] == 0
+
+
 def test_a_wrong_row_is_refused_with_what_differs() -> None:
     said = child(what="refuse")
     own = said.pop("own")

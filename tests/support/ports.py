@@ -215,6 +215,24 @@ def unplug() -> dict[str, Any]:
     return {"said": said, "counted": counted, "left": got["left"], "problems": got["problems"]}
 
 
+def dropped() -> dict[str, Any]:
+    """A receiver that nobody closes: the threads that it leaves, and whether its device may be had again."""
+    import gc
+
+    from retina_jit.ingest.dpdk.source import Lane, Receiver, Settings
+
+    lane = Lane(((0, 0),))
+    made = Receiver(["net_null0"], [lane], Settings(capacity=1023, cache=32))
+    made.start()
+    during = [t.name for t in threading.enumerate()]
+    del made
+    gc.collect()
+    after = [t.name for t in threading.enumerate()]
+    again = Receiver(["net_null0"], [lane], Settings(capacity=1023, cache=32))
+    again.close()
+    return {"during": during, "after": after, "left": again.left}
+
+
 class Copied(ctypes.Structure):
     """struct rte_flow_conv_rule."""
 
@@ -258,7 +276,7 @@ def flows(rules: list[list[list[Any]]]) -> dict[str, Any]:
     return {"copies": copies, "installed": installed, "log": list(eal.log.lines)}
 
 
-JOBS = {"flows": flows, "replay": replay, "inject": inject, "run": run, "refuse": refuse, "drift": drift, "unplug": unplug}
+JOBS = {"flows": flows, "replay": replay, "inject": inject, "run": run, "refuse": refuse, "drift": drift, "unplug": unplug, "dropped": dropped}
 
 if __name__ == "__main__":
     job = json.loads(sys.argv[1])

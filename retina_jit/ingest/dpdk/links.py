@@ -55,7 +55,8 @@ class Links:
     def end(self) -> None:
         """Stop, and wait until it has."""
         self._ended.set()
-        if self._thread.ident is not None:
+        # By the thread itself if that is where a receiver that nobody closed is collected.
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _main(self) -> None:

@@ -10,6 +10,7 @@ from retina_jit.errors import SourceError
 from retina_jit.ingest.dpdk.abi import HEADROOM
 from retina_jit.ingest.dpdk.eal import Eal
 from retina_jit.ingest.dpdk.layout import MBUF
+from retina_jit.state.layout import BURST
 
 ETHERNET, CHECKSUM, TAGS = 14, 4, 8
 SMALLEST_ROOM = 2048
@@ -29,6 +30,31 @@ def room(mtu: int) -> int:
 def size(capacity: int, mtu: int) -> int:
     """Return about how much memory a pool needs [byte]."""
     return capacity * (MBUF.itemsize + HEADROOM + room(mtu) + OBJECT)
+
+
+def check(capacity: int, cache: int, descriptors: int, workers: int) -> None:
+    """Refuse a pool that cards' receive queues would empty: each descriptor holds a buffer before a frame has come.
+
+    Parameters
+    ----------
+    capacity, cache : int
+        As of `Pool`.
+    descriptors : int
+        Of all receive queues that are filled from it.
+    workers : int
+        How many receive from them: two bursts each, and what a thread keeps for itself.
+
+    Raises
+    ------
+    SourceError
+    """
+    kept = workers * (2 * BURST + cache * 3 // 2)
+    if capacity < descriptors + kept:
+        enough = 1 << (descriptors + kept).bit_length()
+        raise SourceError(
+            f"[mempool] capacity = {capacity}: too small, for the receive queues hold {descriptors} packet buffers and {workers} workers {kept}. "
+            f"Fix: capacity = {enough}, a smaller nb_rxd or cache_size, or fewer cores"
+        )
 
 
 class Pool:

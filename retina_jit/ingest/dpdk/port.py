@@ -66,7 +66,7 @@ class Port:
                 raise SourceError(f"{self.name}: DPDK cannot use this device: {what}. Fix: {self._fix()}{eal.said()}")
             self._attached = True
         self.number = number
-        self.queues = 0
+        self.queues = self.descriptors = 0
         self._started = False
         self._promiscuous = self._has_flows = False
         info = self._info()
@@ -130,6 +130,7 @@ class Port:
             self._call["rte_eth_dev_set_mtu"](self.number, self._mtu(mtu))
         wanted, unused = c_uint16(descriptors), c_uint16(512)
         self._check(self._call["rte_eth_dev_adjust_nb_rx_tx_desc"](self.number, byref(wanted), byref(unused)), f"{descriptors} descriptors")
+        self.descriptors = queues * wanted.value
         for queue in range(queues):
             code = self._call["rte_eth_rx_queue_setup"](self.number, queue, wanted.value, self.socket, None, pool.address)
             self._check(code, f"setting up receive queue {queue} with {wanted.value} descriptors")

@@ -109,6 +109,7 @@ class Receiver:
         self.lanes = (*lanes, *(Lane(((s.device, 0),), s.core) for s in sinks))
         self._draining: list[threading.Thread] = []
         self._control = np.zeros(1, np.int64)
+        self._watching: list[Links] = []
         self._sunk: list[int] = []
         self.rules: list[list[flow.Condition]] = []
         self.hardware_rules = 0
@@ -141,13 +142,18 @@ class Receiver:
                     self.pools[port.socket] = mempool.Pool(self.eal, settings.capacity, settings.cache, settings.mtu, port.socket, packed=packed)
                 queues = sum(place == index for lane in self.lanes for place, _ in lane.queues)
                 port.configure(self.pools[port.socket], queues, settings.descriptors, settings.mtu)
+            for socket, pool in self.pools.items():
+                # Virtual devices fill no descriptors.
+                cards = {n for n, (p, d) in enumerate(zip(self.ports, devices, strict=True)) if p.socket == socket and d not in virtual}
+                workers = sum(any(place in cards for place, _ in lane.queues) for lane in self.lanes)
+                mempool.check(pool.capacity, settings.cache, sum(self.ports[n].descriptors for n in cards), workers)
             for sink in sinks:
                 if not self.ports[sink.device].buckets:
                     raise SourceError(f"{self.ports[sink.device].name}: has no table of buckets (RETA), so a sink cannot have a part of them. Fix: no [online.ports.sink]")
         except BaseException:
             self.close()
             raise
-        self._end = weakref.finalize(self, _close, self.ports, self.pools)
+        self._end = weakref.finalize(self, _end, self.ports, self.pools, self._control, self._watching)
         self.eal.before_end.append(self._end)
 
     def _stamps(self) -> tuple[int, int]:
@@ -181,6 +187,7 @@ class Receiver:
                 self.hardware_rules += flow.install(port, self.rules, range(port.queues))
         self.links = Links(self.ports, self._lock)
         self.links.start()
+        self._watching.append(self.links)
         for n in range(self.workers, len(self.lanes)):
             thread = threading.Thread(target=self._drain, args=(n,), daemon=True, name=f"retina-jit sink {n - self.workers}")
             thread.start()
@@ -245,6 +252,14 @@ class Receiver:
             self.left += _close(self.ports, self.pools)
         if self.left:
             environment.log.warning("%d packet buffers did not come back", self.left)
+
+
+def _end(ports: list[Port], pools: dict[int, mempool.Pool], control: np.ndarray[Any, Any], watching: list[Links]) -> None:
+    """Give back what nobody closed: the receiver was dropped, or the process ends."""
+    control[0] = 1
+    for links in watching:
+        links.end()
+    _close(ports, pools)
 
 
 def _close(ports: list[Port], pools: dict[int, mempool.Pool]) -> int:

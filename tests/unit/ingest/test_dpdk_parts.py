@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from retina_jit.errors import SourceError
-from retina_jit.ingest.dpdk import eal
+from retina_jit.ingest.dpdk import eal, mempool
 from retina_jit.ingest.dpdk.links import COMING_UP, Links
 from retina_jit.ingest.dpdk.port import Port
 from retina_jit.ingest.dpdk.source import Receiver, Settings
@@ -28,7 +28,7 @@ class FailingPort:
 def receiver(ports):
     made = Receiver.__new__(Receiver)  # not one that asks DPDK
     made._lock, made._started, made._fault = threading.Lock(), False, None
-    made.links = None
+    made.links, made._watching = None, []
     made.ports, made.settings, made.rules, made.sinks, made.workers, made.lanes = ports, Settings(), [], (), 2, ()
     return made
 
@@ -106,3 +106,12 @@ def test_a_link_that_goes_down_is_told_once(states, outages, told, caplog):
         links.look()
     assert links.outages == {"net0": outages}
     assert [m.partition("the link is ")[2].split()[0].strip(";") for m in caplog.messages] == told
+
+
+def test_a_pool_that_the_queues_of_cards_would_empty_is_refused_with_one_that_is_enough():
+    mempool.check(15, 512, 0, 0)  # of virtual devices alone: they fill no descriptors
+    mempool.check(65536, 512, 8 * 4096, 8)
+    with pytest.raises(SourceError, match=r"\[mempool\] capacity = 65536: too small.*hold 65536 packet buffers and 16 workers 14336") as error:
+        mempool.check(65536, 512, 16 * 4096, 16)
+    assert "Fix: capacity = 131072" in str(error.value)
+    mempool.check(131072, 512, 16 * 4096, 16)
