@@ -273,7 +273,8 @@ class Columns:
             numbers.append(len(values))
         flat, sizes = np.frombuffer(b"".join(texts), np.uint8), np.array([len(t) for t in texts], np.int64)
         # The items of a list are `counts` of those of the distinct ones, from `begins` on.
-        counts, begins = np.array(numbers, np.int64)[which], (np.cumsum(numbers, dtype=np.int64) - numbers)[which]
+        each = np.array(numbers, np.int64)  # of no rows: a list would be floats
+        counts, begins = each[which], (np.cumsum(each) - each)[which]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         items = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], counts)
         words = ((np.cumsum(sizes) - sizes) << 32 | sizes)[items]
