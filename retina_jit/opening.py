@@ -53,12 +53,15 @@ class Opened:
         What is in effect.
     from_online : bool
         Whether [online] says what is read, and so for how long.
+    readers : Readers, optional
+        Where several workers read the same captures.
     """
 
     sources: list[Iterator[Source]]
     receiver: Receiver | None
     config: RuntimeConfig
     from_online: bool = False
+    readers: Readers | None = None
 
 
 def opened(config: RuntimeConfig, paths: Sequence[str | os.PathLike[str]], ends: Mapping[str, int] | None = None) -> Opened:
@@ -76,7 +79,7 @@ def opened(config: RuntimeConfig, paths: Sequence[str | os.PathLike[str]], ends:
     if not live and (names or config.online is None):
         readers = Readers(count) if count > 1 else None
         ring = _ring(config)
-        return Opened([open_sources(paths, ahead=config.reads_ahead, readers=readers, reader=n, ring=ring, ends=ends) for n in range(count)], None, config)
+        return Opened([open_sources(paths, ahead=config.reads_ahead, readers=readers, reader=n, ring=ring, ends=ends) for n in range(count)], None, config, readers=readers)
     if len(names) > 1:
         raise SourceError(f"{', '.join(names)}: ports and captures are not read together; several ports: [online] of a configuration")
     if not live:

@@ -29,7 +29,7 @@ from retina_jit.result import Result
 from retina_jit.sinks import FLOWS
 from retina_jit.sinks.paths import Paths, format_of
 from retina_jit.subscription import Subscription, resolved, subscriptions_of
-from retina_jit.worker import ABANDON, STOP, Worker
+from retina_jit.worker import ABANDON, STOP, Worker, left_out
 
 if TYPE_CHECKING:
     from retina_jit.monitor.monitor import Monitor
@@ -103,6 +103,8 @@ class Runtime:
 
                 self._receiver.rules = online.hardware_rules(self.config, self.program.plan.first)
             seed = secrets.randbits(63)
+            if what.readers is not None:
+                what.readers.by, what.readers.seed = left_out(self.program, self.config), seed
             shares = [(n, count, seed) for n in range(count)] if share is None else [share]
             self.workers = [Worker(self.program, self.config, *one, prefilter) for one in shares]
         except BaseException:

@@ -17,6 +17,7 @@ from retina_jit.config import RuntimeConfig
 from retina_jit.delivery.event import CONTEXT, MAX_EVENT
 from retina_jit.filters.conditions import ROOM
 from retina_jit.ingest.bpf import Compiled
+from retina_jit.ingest.layout import BY_CONNECTION, BY_TURN, NONE
 from retina_jit.ingest.prefilter import Prefilter
 from retina_jit.ingest.sources import Source
 from retina_jit.ingest.stream import ReadingStopped, asked_to_stop
@@ -41,6 +42,14 @@ LATE = 200 * MS
 """How late a packet of an interface may be handed over [ns]."""
 POLL = 0.2
 """How long to wait for input before looking at the control word again [s]."""
+
+
+def left_out(program: Program, config: RuntimeConfig) -> int:
+    """Return which frames of other workers no worker has to look at: NONE, BY_CONNECTION, BY_TURN."""
+    # What is in a tunnel may be ours though its frame is not; what is filtered before is counted by all together.
+    if config.bpf or config.tunnels():
+        return NONE
+    return BY_TURN if program.loop == FRAMES_LOOP else BY_CONNECTION
 
 
 def _power_of_two(n: int) -> int:
@@ -328,6 +337,9 @@ class Worker:
         if self.loop == FRAMES_LOOP:
             self.loop = program.loop  # the other loop runs any program, and there may be connections
             self._load()
+            if self.source is not None:
+                # From here on it is another way of sharing than that by which the rest of this source was noted.
+                self.source.leave_out(NONE)
 
     def make_room_for_parts(self, parts: int) -> Region:
         """Move to a pool of rows with these parts, which is empty. Returns the one before, to be kept until it is copied."""
@@ -374,8 +386,9 @@ class Worker:
             self.source = source
             self.words["wait"] = self._waits(source)
             self.words["source"] = source.address
-            self.words["walk"] = objects.address(source.walk_unit) if self._prefilter is None else self._prefilter.put_before(source)
             self.words["workers"] = source.give_to(int(self.words["id"]), self._workers)
+            source.leave_out(left_out(self.program, self.config))
+            self.words["walk"] = objects.address(source.walk_unit) if self._prefilter is None else self._prefilter.put_before(source)
             self.opened.set()
             with cores.bound(self._own_core if source.core is None else None):
                 status = self._process(source)

@@ -16,20 +16,15 @@ from retina_jit.jit import kernel, leaf
 from retina_jit.memory import call3, copy, load64, store64
 from retina_jit.parsers.packet.decode import decode_burst, decode_narrow
 from retina_jit.state.layout import PACKET, PENDING
+from retina_jit.state.owner import turn
 from retina_jit.status import Status
 
 SOURCE_AT, ROW_AT = memory.at(SOURCE), memory.at(PACKET)
 ROW_LEN = PACKET.itemsize
 NEED_INPUT, SHRUNK = int(Status.NEED_INPUT), int(Status.SHRUNK)
 STEP = 16
-BLOCK_BITS = 6
-"""Frames of no connection go round among workers in blocks of two to this many."""
-
-
-@leaf
-def turn(number, workers):
-    """Number of the worker whose turn it is at a frame of no connection."""
-    return (number >> BLOCK_BITS) % workers
+IDLE_READS = 8
+"""After so many reads that gave nothing of this worker's, it is looked whether the run shall end, and the wheel turns."""
 
 
 @kernel
@@ -51,14 +46,17 @@ def fill_narrow(walk, source, rows, most, tally):
 
 @leaf
 def _fill(walk, source, rows, most, wide, tally):
-    filled = 0
+    filled, reads = 0, 0
     while filled < most:
         at = rows + filled * ROW_LEN
         n = call3(walk, source, at, min(STEP, most - filled))
         if n <= 0:
             # Not before the rows of earlier steps are used: reading overwrites their frames.
             if filled == 0 and SOURCE_AT(source).status == NEED_INPUT and read_more(source):
-                continue
+                reads += 1
+                if reads < IDLE_READS or not SOURCE_AT(source).left_out:
+                    continue
+                SOURCE_AT(source).idle = 1
             break
         if wide:
             decode_burst(at, n)

@@ -14,6 +14,7 @@ PCAP_MAGIC = {
 PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
 
 WALK_PCAP = "retina_jit.ingest.pcap:walk"
+WALK_OWNED = "retina_jit.ingest.owned:walk"
 WALK_PCAPNG = "retina_jit.ingest.pcapng:walk"
 
 

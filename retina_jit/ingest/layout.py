@@ -28,6 +28,12 @@ SOURCE = np.dtype(
         ("prefilter", "i8"),  # address of the PREFILTER that frames have to pass; 0: none
         ("workers", "i8"),  # how many workers read the same capture, each from a source of its own
         ("worker", "i8"),  # which of them this one is for
+        ("left_out", "i8"),  # which frames of others are not even given out: NONE, BY_CONNECTION, BY_TURN
+        ("noted", "i8"),  # 1: `hints` name the records to give out, as far as it is noted
+        ("noted_first", "i8"),  # address of the first record that is noted, whoever's
+        ("noted_after", "i8"),  # address of the first one behind them
+        ("noted_number", "i8"),  # how many frames of the run stand before the first one
+        ("noted_count", "i8"),  # how many they are
         # How to read it.
         ("swap", "i8"),  # 1: numbers are big-endian
         ("unit", "i8"),  # pcap: ns per fraction of a second
@@ -59,6 +65,9 @@ SOURCE = np.dtype(
         ("burst_unknown", "i8"),
     ]
 )
+
+NONE, BY_CONNECTION, BY_TURN = range(3)
+"""Frames of other workers: given out as well; left out where it is noted whose connection they are of; or whose turn they are."""
 
 PREFILTER = np.dtype(
     [
@@ -123,8 +132,52 @@ PREFETCH = 4096
 """How far the walkers prefetch ahead [byte]: the records are a chain, and memory latency would be paid on each link."""
 
 
-HINTS_AHEAD = 12
-"""How many records ahead the walker prefetches where it knows where they begin."""
+HINTS_AHEAD, OWNED_AHEAD = 12, 20
+"""How many records ahead the walker prefetches where it knows where they begin; and where it gives out its worker's only."""
+
+AHEAD_CHUNK = 256 << 10
+"""Read at once by one of several threads [byte]."""
+SLOTS, SHARED_SLOTS = 16, 16
+"""Slots of a ring of such chunks, and of one that several workers read: one may be so far behind when it has no core."""
+READERS = 64
+HINTS = 4096
+"""Room for where the records of a chunk begin; in traffic some 600 begin in one."""
+
+READAHEAD = np.dtype(
+    [
+        ("fd", "i8"),
+        ("size", "i8"),  # of the file when it was opened
+        ("chunks", "i8"),
+        ("ring", "i8"),  # address of the first slot
+        ("claimed", "i8"),  # chunks from here on nobody reads yet
+        ("slots", "i8"),  # a power of two
+        ("readers", "i8"),
+        ("stop", "i8"),
+        ("hints", "i8"),  # address of the lists of hints, HINTS words each; see `retina_jit.ingest.noting`
+        ("lists", "i8"),  # of each slot: one for each worker, or one
+        ("tails", "i8"),  # address of a word for each list: where the next hint goes
+        ("noting", "i8"),  # 1: a thread is noting
+        ("walked", "i8"),  # chunks whose records are noted, in order
+        ("record", "i8"),  # where in the file the first record behind them begins
+        ("swap", "i8"),  # how records are read, as in SOURCE
+        ("unit", "i8"),
+        ("header", "i8"),
+        ("link", "i8"),
+        ("by", "i8"),  # how it is told whose a record is: NONE (it is not), BY_CONNECTION, BY_TURN
+        ("seed", "i8"),  # of the connections' hash
+        ("number", "i8"),  # how many frames of the run stand before `record`
+        ("row", "i8"),  # address of a PACKET to decode records in
+        *[(f"ready{n}", "i8") for n in range(SHARED_SLOTS)],  # chunk + 1 << 32 | bytes, when it is there
+        *[(f"count{n}", "i8") for n in range(SHARED_SLOTS)],  # chunk + 1 << 32 | how many records are noted, when they are
+        *[(f"first{n}", "i8") for n in range(SHARED_SLOTS)],  # where the first of them begins, and where the first one
+        *[(f"after{n}", "i8") for n in range(SHARED_SLOTS)],  # behind them does, from the beginning of the chunk on
+        *[(f"before{n}", "i8") for n in range(SHARED_SLOTS)],  # how many frames of the run stand before it
+        *[(f"latest{n}", "i8") for n in range(SHARED_SLOTS)],  # latest capture time in it [ns]
+        *[(f"next{n}", "i8") for n in range(READERS)],  # each reader's next chunk
+        *[(f"taken{n}", "i8") for n in range(READERS)],  # chunks before this one a reader is done with
+    ]
+)
+"""A file that several threads read (`retina_jit.ingest.readahead`)."""
 
 
 class Reason(IntEnum):

@@ -39,6 +39,32 @@ def prefetch_to(ahead, goal):
     return ahead
 
 
+@leaf
+def fill_row(row, at, end, swap, unit, header, link):
+    """Fill the row at `row` from the record at `at`, but for its number. Returns (captured, wire length); -1 and 0 if there is none."""
+    span = (at, end - at)
+    if span[1] < header:
+        return -1, 0
+    # Two loads for four numbers: where a record ends is known by the second one alone.
+    if swap:
+        time, lengths = u64(span, 0), u64(span, 8)
+        seconds, fraction = shift_right(time, 32), time & WORD
+        caplen, length = shift_right(lengths, 32), lengths & WORD
+    else:
+        time, lengths = u64_le(span, 0), u64_le(span, 8)
+        seconds, fraction = time & WORD, shift_right(time, 32)
+        caplen, length = lengths & WORD, shift_right(lengths, 32)
+    if caplen > MAX_CAPLEN or span[1] - header < caplen or time | lengths == 0:
+        return -1, 0
+    r = ROW_AT(row)
+    r.frame = at + header
+    r.ts = seconds * 1_000_000_000 + fraction * unit
+    r.caplen = caplen
+    r.length = length
+    r.link = link
+    return caplen, length
+
+
 @entry
 def walk(source, rows, most):
     """Fill up to `most` rows with the next frames. Returns how many; if none, `status` says why.
@@ -59,34 +85,18 @@ def walk(source, rows, most):
     while n < most:
         if hints < hints_end:
             # Behind the last hint stands an old one: a prefetch for nothing.
-            soon = hints_base + load64(hints + 8 * HINTS_AHEAD)
+            soon = hints_base + (load64(hints + 8 * HINTS_AHEAD) & WORD)
             prefetch_read(soon)
             prefetch_read(soon + 64)
             hints += 8
         else:
             ahead = prefetch_to(ahead, at + PREFETCH)
-        span = (at, end - at)
-        if span[1] < header:
+        row = rows + n * ROW_LEN
+        caplen, length = fill_row(row, at, end, swap, unit, header, link)
+        if caplen < 0:
             break
-        # Two loads for four numbers: where a record ends is known by the second one alone.
-        if swap:
-            time, lengths = u64(span, 0), u64(span, 8)
-            seconds, fraction = shift_right(time, 32), time & WORD
-            caplen, length = shift_right(lengths, 32), lengths & WORD
-        else:
-            time, lengths = u64_le(span, 0), u64_le(span, 8)
-            seconds, fraction = time & WORD, shift_right(time, 32)
-            caplen, length = lengths & WORD, shift_right(lengths, 32)
-        if caplen > MAX_CAPLEN or span[1] - header < caplen or time | lengths == 0:
-            break
-        row = ROW_AT(rows + n * ROW_LEN)
         n += 1
-        row.frame = at + header
-        row.ts = seconds * 1_000_000_000 + fraction * unit
-        row.caplen = caplen
-        row.length = length
-        row.link = link
-        row.number = number_before + n
+        ROW_AT(row).number = number_before + n
         wire += length
         captured += caplen
         at += header + caplen

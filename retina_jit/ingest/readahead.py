@@ -7,9 +7,7 @@ slot; each worker takes all chunks in order, and reads one itself rather than wa
 workers have passed it (`taken`). The rest of a record that the end of the ring cuts is moved in front of the ring: by each
 worker, to where the others put it as well.
 
-Whoever reads a chunk also notes where its records begin, while they are in its own cache: `hints` for the walker's
-prefetches. Records are a chain, and to the worker each link may be in the cache of another core: without hints 104 ns per
-packet where the two cores share no cache, and a third of the worker's time where they do.
+Whoever reads a chunk also notes where its records begin, and whose they are (`noting`).
 """
 
 from __future__ import annotations
@@ -21,56 +19,27 @@ from collections.abc import Callable
 import numpy as np
 
 from retina_jit import memory, objects
-from retina_jit.ingest.layout import HINTS_AHEAD, MAX_CAPLEN, SOURCE
+from retina_jit.ingest.layout import AHEAD_CHUNK as CHUNK
+from retina_jit.ingest.layout import HINTS, NONE, OWNED_AHEAD, READAHEAD, READERS, SHARED_SLOTS, SLOTS, SOURCE
+from retina_jit.ingest.noting import note_own, note_records, pass_time, use_hints
 from retina_jit.jit import entry, external, kernel
 from retina_jit.memory import atomic_load, atomic_store, compare_and_swap, load64, store64
-from retina_jit.parsers.wire import u8, u32, u32_le
+from retina_jit.state.layout import PACKET
 
-CHUNK = 256 << 10
-SLOTS, SHARED_SLOTS = 16, 64
-"""Slots of a ring, and of one that several workers read: one may be so far behind when it has no core."""
-READERS = 64
 HEADROOM = 1 << 20
 """More than the longest pcap record, see MAX_CAPLEN."""
-
-HINTS = 4096
-"""Most records of a chunk that are noted; in traffic some 600 begin in one."""
 
 WORTH = 16 << 20
 """Smaller files [byte] are read before a thread has started."""
 
-READAHEAD = np.dtype(
-    [
-        ("fd", "i8"),
-        ("size", "i8"),  # of the file when it was opened
-        ("chunks", "i8"),
-        ("ring", "i8"),  # address of the first slot
-        ("claimed", "i8"),  # chunks from here on nobody reads yet
-        ("slots", "i8"),  # a power of two
-        ("readers", "i8"),
-        ("stop", "i8"),
-        ("hints", "i8"),  # address of HINTS words per slot: where records begin, from the beginning of the chunk on
-        ("noting", "i8"),  # 1: a thread is noting
-        ("walked", "i8"),  # chunks whose records are noted, in order
-        ("record", "i8"),  # where in the file the first record behind them begins
-        ("swap", "i8"),  # how records are read, as in SOURCE
-        ("header", "i8"),
-        *[(f"ready{n}", "i8") for n in range(SHARED_SLOTS)],  # chunk + 1 << 32 | bytes, when it is there
-        *[(f"count{n}", "i8") for n in range(SHARED_SLOTS)],  # how many hints
-        *[(f"next{n}", "i8") for n in range(READERS)],  # each reader's next chunk
-        *[(f"taken{n}", "i8") for n in range(READERS)],  # chunks before this one a reader is done with
-    ]
-)
 AHEAD_AT = memory.at(READAHEAD)
 SOURCE_AT = memory.at(SOURCE)
-CLAIMED, STOP, NOTING, WALKED, READY, COUNT, NEXT, TAKEN = (
+CLAIMED, STOP, READY, NEXT, TAKEN = (
     int(READAHEAD.fields[n][1])  # type: ignore[index]
-    for n in ("claimed", "stop", "noting", "walked", "ready0", "count0", "next0", "taken0")
+    for n in ("claimed", "stop", "ready0", "next0", "taken0")
 )
 LEFT = 1 << 62
 """A reader that has left has taken all."""
-LENGTH_AT, LENGTH_END = 8, 12
-NO_RECORD = 1 << 62
 NOTHING = -1
 PAUSE_US = 20
 YIELDS = 64
@@ -110,69 +79,10 @@ def _read(ahead, chunk):
         if n <= 0:
             break
         got += n
+    if a.by != NONE:
+        note_own(ahead, chunk, got)
     atomic_store(ahead + READY + 8 * slot, ((chunk + 1) << 32) | got)
-    _note_records(ahead)
-
-
-@kernel
-def _caplen(ahead, at):
-    """The captured length that the record at `at` of the file claims; its chunk is in the ring."""
-    a = AHEAD_AT(ahead)
-    size = a.slots * CHUNK
-    ring, place = (a.ring, size), (at + LENGTH_AT) % size
-    if place + 4 <= size:
-        return u32(ring, place) if a.swap else u32_le(ring, place)
-    value = 0
-    for n in range(4):  # the end of the ring cuts it
-        byte = u8(ring, (place + n) % size)
-        value |= byte << (24 - 8 * n if a.swap else 8 * n)
-    return value
-
-
-@kernel
-def _note_records(ahead):
-    """Note where records begin, in all chunks that were read one behind the other. Nobody waits: if the other thread is
-    at it, it or the next to come sees this chunk, too.
-    """
-    a = AHEAD_AT(ahead)
-    if not compare_and_swap(ahead + NOTING, 0, 1):
-        return
-    chunk = a.walked + 0
-    while chunk < a.chunks:
-        slot, begin = chunk & (a.slots - 1), chunk * CHUNK
-        word = atomic_load(ahead + READY + 8 * slot)
-        if word >> 32 != chunk + 1:
-            break
-        hints, end, at, n = a.hints + slot * HINTS * 8, begin + (word & 0xFFFFFFFF), a.record + 0, 0
-        while at + LENGTH_END <= end:
-            if n < HINTS:
-                store64(hints + 8 * n, at - begin)
-                n += 1
-            caplen = _caplen(ahead, at)
-            at = at + a.header + caplen if caplen <= MAX_CAPLEN else NO_RECORD
-        store64(ahead + COUNT + 8 * slot, n)
-        a.record = at
-        chunk += 1
-        atomic_store(ahead + WALKED, chunk)
-    atomic_store(ahead + NOTING, 0)
-
-
-@kernel
-def _use_hints(source, chunk):
-    """Let the walker prefetch what is noted about its next chunk; if that is late, begin with the chunk anew."""
-    s = SOURCE_AT(source)
-    ahead = s.readahead
-    a = AHEAD_AT(ahead)
-    slot = chunk & (a.slots - 1)
-    s.hints_base = a.ring + slot * CHUNK
-    s.hints = s.hints_end = a.hints + slot * HINTS * 8
-    s.ahead = s.hints_base
-    if atomic_load(ahead + WALKED) > chunk:
-        s.hints_end = s.hints + 8 * load64(ahead + COUNT + 8 * slot)
-    elif atomic_load(ahead + WALKED) < chunk and compare_and_swap(ahead + NOTING, 0, 1):
-        a.record = s.passed + s.at - s.base
-        atomic_store(ahead + WALKED, chunk)
-        atomic_store(ahead + NOTING, 0)
+    note_records(ahead)
 
 
 @entry
@@ -204,6 +114,8 @@ def take_chunk(source):
         s.final = 1
         return 1
     slot = chunk & (a.slots - 1)
+    if chunk:
+        pass_time(source, chunk - 1)
     # Before the first chunk `at` stands behind the file header, which is not there yet.
     left = max(s.end - s.at, 0)
     beyond = max(s.at - s.end, 0)
@@ -232,7 +144,7 @@ def take_chunk(source):
         s.end = a.ring
         atomic_store(taken, chunk)
     got = atomic_load(word) & 0xFFFFFFFF
-    _use_hints(source, chunk)
+    use_hints(source, chunk)
     s.end += got
     store64(next_, chunk + 1)
     if got < min(CHUNK, a.size - chunk * CHUNK):
@@ -246,8 +158,8 @@ def take_chunk(source):
 # ------------------------------------------------------------------------------------------------ seen by Python
 
 
-_spare: dict[int, tuple[memory.Region, memory.Region]] = {}
-"""Ring and hints of the source before, by number of slots: the memory is there already. Sources follow one another, so one is enough."""
+_spare: dict[tuple[int, int], tuple[memory.Region, memory.Region]] = {}
+"""Ring and hints of the source before, by number of slots and lists: the memory is there already. Sources follow one another, so one is enough."""
 
 
 class ReadAhead:
@@ -265,12 +177,18 @@ class ReadAhead:
         A SOURCE, which says how records are read.
     readers : int
         How many sources are refilled from here: each is to `join`, and to `leave`.
+    by : int
+        How it is to be noted which reader's a record is: NONE, BY_CONNECTION, BY_TURN.
+    seed : int
+        Of the hash that says whose a connection is.
     """
 
-    def __init__(self, fd: int, size: int, head: bytes, source: np.void, readers: int = 1) -> None:
+    def __init__(self, fd: int, size: int, head: bytes, source: np.void, readers: int = 1, by: int = NONE, seed: int = 0) -> None:
         self.size, self.head = size, head
         self._slots = SLOTS if readers == 1 else SHARED_SLOTS
-        self._ring, self._hints = _spare.pop(self._slots) if self._slots in _spare else _memory(self._slots)
+        lists = 1 if by == NONE else readers
+        self._key = self._slots, lists
+        self._ring, self._hints = _spare.pop(self._key) if self._key in _spare else _memory(*self._key)
         self._home = memory.Region(READAHEAD.itemsize)
         self._words = self._home.array(READAHEAD, 1)[0]
         self.address = self._home.address
@@ -281,7 +199,13 @@ class ReadAhead:
         words["slots"], words["readers"] = self._slots, readers
         words["ring"] = self._ring.address + HEADROOM
         words["hints"], words["record"] = self._hints.address, len(head)
-        words["swap"], words["header"] = source["swap"], source["header"]
+        for name in ("swap", "unit", "header", "link", "number"):
+            words[name] = source[name]
+        words["lists"] = 1
+        if by != NONE:
+            words["lists"], words["by"], words["seed"] = readers, by, seed
+        self._scratch = memory.Region(PACKET.itemsize + 8 * READERS)
+        words["row"], words["tails"] = self._scratch.address, self._scratch.address + PACKET.itemsize
         self._thread: threading.Thread | None = None
         if _cores() > readers or readers == 1:
             helper = objects.function("retina_jit.ingest.readahead:help_reading")
@@ -307,12 +231,12 @@ class ReadAhead:
         if self._thread is not None:
             self._thread.join()
         os.close(self._fd)
-        _spare.setdefault(self._slots, (self._ring, self._hints))
+        _spare.setdefault(self._key, (self._ring, self._hints))
         return True
 
 
-def _memory(slots: int) -> tuple[memory.Region, memory.Region]:
-    return memory.Region(HEADROOM + slots * CHUNK).advise_huge(), memory.Region((slots * HINTS + HINTS_AHEAD) * 8)
+def _memory(slots: int, lists: int) -> tuple[memory.Region, memory.Region]:
+    return memory.Region(HEADROOM + slots * CHUNK).advise_huge(), memory.Region((slots * lists * HINTS + OWNED_AHEAD) * 8)
 
 
 class Readers:
@@ -322,17 +246,23 @@ class Readers:
     ----------
     count : int
         How many there are. One that ends early has to `leave`.
+
+    Attributes
+    ----------
+    by, seed : int
+        As in `ReadAhead`; to be set before the first one reads.
     """
 
     def __init__(self, count: int) -> None:
         self._count = count
+        self.by, self.seed = NONE, 0
         self._lock = threading.Lock()
         self._rings: dict[int, ReadAhead] = {}
         self._gone: set[int] = set()
         self._apart: dict[int, set[int]] = {}
         """Captures that each reads by itself, and who has not asked about them yet."""
 
-    def join(self, place: int, reader: int, make: Callable[[int], ReadAhead | None]) -> ReadAhead | None:
+    def join(self, place: int, reader: int, make: Callable[[int, int, int], ReadAhead | None]) -> ReadAhead | None:
         """Return the ring of the capture at a place of the list, or None if each reads it by itself.
 
         The first to come makes it, for so many readers, or not: that holds for all, for the file may grow meanwhile.
@@ -340,7 +270,7 @@ class Readers:
         with self._lock:
             found = self._rings.get(place)
             if found is None and place not in self._apart:
-                found = make(self._count)
+                found = make(self._count, self.by, self.seed)
                 if found is None:
                     self._apart[place] = set(range(self._count)) - self._gone
                 else:

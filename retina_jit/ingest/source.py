@@ -19,8 +19,24 @@ import numpy as np
 from retina_jit import memory
 from retina_jit.errors import SourceError
 from retina_jit.ingest import guard, readahead
-from retina_jit.ingest.formats import WALK_PCAP, WALK_PCAPNG, first_interfaces, pcap_header, walker
-from retina_jit.ingest.layout import CHUNK, INTERFACE, MAX_BLOCK, MAX_INTERFACES, REASONS, SOURCE, Reason
+from retina_jit.ingest.formats import (
+    WALK_OWNED,
+    WALK_PCAP,
+    WALK_PCAPNG,
+    first_interfaces,
+    pcap_header,
+    walker,
+)
+from retina_jit.ingest.layout import (
+    CHUNK,
+    INTERFACE,
+    MAX_BLOCK,
+    MAX_INTERFACES,
+    NONE,
+    REASONS,
+    SOURCE,
+    Reason,
+)
 from retina_jit.ingest.linktypes import describe, is_supported
 from retina_jit.ingest.mapping import maps_fast
 from retina_jit.ingest.stream import Stream, open_stream
@@ -136,11 +152,11 @@ class CaptureSource(Walked):
     def _begin_readahead(self, fd: int, size: int, head: bytes) -> bool:
         """Let several threads read a large pcap file. False if it is read otherwise."""
 
-        def make(readers: int) -> readahead.ReadAhead | None:
+        def make(readers: int, by: int = NONE, seed: int = 0) -> readahead.ReadAhead | None:
             if not self._may_read_ahead or walker(head) != WALK_PCAP or len(head) < 24 or not readahead.is_worth(size):
                 return None
-            words["swap"], _, words["header"], _ = pcap_header(head)
-            return readahead.ReadAhead(fd, size, head, words, readers)
+            words["swap"], words["unit"], words["header"], words["link"] = pcap_header(head)
+            return readahead.ReadAhead(fd, size, head, words, readers, by, seed)
 
         words, reader = self._words, 0
         if self._shared is None:
@@ -235,6 +251,12 @@ class CaptureSource(Walked):
         """Say which of how many workers reads from this source. Returns among how many it has to share the packets."""
         self._words["worker"], self._words["workers"] = worker, workers
         return workers
+
+    def leave_out(self, which: int) -> None:
+        """Pass over frames of other workers, as far as it is noted whose they are (NONE, BY_CONNECTION, BY_TURN)."""
+        if self._ahead is not None and self._shared is not None:
+            self._words["left_out"] = which
+            self.walk_unit = WALK_OWNED if which != NONE else WALK_PCAP
 
     is_live = False
     dropped = 0

@@ -40,6 +40,9 @@ class Source(Protocol):
     def give_to(self, worker: int, workers: int) -> int:
         """Say which of how many workers reads. Returns among how many it has to share the packets."""
 
+    def leave_out(self, which: int) -> None:
+        """Where several workers read it: whether frames of others are passed over."""
+
     def refill(self, timeout: float | None = None) -> bool:
         """Go on after NEED_INPUT or SHRUNK. False if there is nothing more."""
 

@@ -39,6 +39,9 @@ class Walked:
         """Why the last walk gave no frame."""
         return Status(int(self._words["status"]))
 
+    def leave_out(self, which: int) -> None:
+        """Where several workers read it: whether frames of others are passed over (NONE, BY_CONNECTION, BY_TURN). Not every source can."""
+
     @property
     def frames(self) -> int:
         """Frames given out."""

@@ -7,6 +7,7 @@ then each packet's connection; then the timer wheel, once.
 from __future__ import annotations
 
 from retina_jit.ingest.burst import SOURCE_AT, fill
+from retina_jit.ingest.layout import BY_CONNECTION
 from retina_jit.jit import entry, kernel
 from retina_jit.memory import atomic_load, call1, call2, call4, load64, store64
 from retina_jit.pipeline.access import PACKET_AT, PACKET_SIZE, WORKER_AT, add, counter
@@ -94,7 +95,7 @@ def run(w):
         count = fill(worker.walk, worker.source, worker.rows, BURST)
         if count <= 0:
             s = SOURCE_AT(worker.source)
-            if s.more and timers.TIMERS_AT(worker.timers).now:
+            if (s.more or s.left_out) and timers.TIMERS_AT(worker.timers).now:
                 worker.now = max(worker.now, s.clock)
                 # A live source may be silent for long; where it is polled, there are many of these.
                 expire(w, VISITS if s.idle else VISITS_IDLE)
@@ -106,16 +107,20 @@ def run(w):
             count = call2(worker.spread_rows, w, count)
             rows = worker.spread + 0
         if worker.workers > 1 or worker.sample:
-            mark_others(w, rows, count)
+            mark_others(w, rows, count, SOURCE_AT(worker.source).left_out == BY_CONNECTION)
         if worker.packet_stage:
             matches = call4(worker.packet_stage, worker.tables, rows, count, worker.matches)
             if matches:
                 deliver_matches(w, rows, matches)
+        if SOURCE_AT(worker.source).left_out:
+            # What is another's tells what time it is, too, when it has been passed over.
+            worker.now = max(worker.now, SOURCE_AT(worker.source).clock)
         survivors = _sort_out(w, rows, count)
         t = timers.TIMERS_AT(worker.timers)
         if t.now == 0:
             # Of the first frame, whoever's it is: the wheel turns alike for all workers.
-            t.now = PACKET_AT(rows).ts // t.resolution
+            s = SOURCE_AT(worker.source)
+            t.now = (s.clock + 0 if s.left_out and s.clock else PACKET_AT(rows).ts) // t.resolution
         if survivors:
             for n in range(survivors):
                 prefetch_record(worker.table, PACKET_AT(load64(worker.survivors + 8 * n)).hash)
