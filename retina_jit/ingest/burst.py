@@ -52,11 +52,12 @@ def _fill(walk, source, rows, most, wide, tally):
         n = call3(walk, source, at, min(STEP, most - filled))
         if n <= 0:
             # Not before the rows of earlier steps are used: reading overwrites their frames.
-            if filled == 0 and SOURCE_AT(source).status == NEED_INPUT and read_more(source):
-                reads += 1
-                if reads < IDLE_READS or not SOURCE_AT(source).left_out:
+            if filled == 0 and SOURCE_AT(source).status == NEED_INPUT:
+                if reads == IDLE_READS and SOURCE_AT(source).left_out:
+                    SOURCE_AT(source).idle = 1
+                elif read_more(source):
+                    reads += 1
                     continue
-                SOURCE_AT(source).idle = 1
             break
         if wide:
             decode_burst(at, n)

@@ -163,16 +163,17 @@ READAHEAD = np.dtype(
         ("unit", "i8"),
         ("header", "i8"),
         ("link", "i8"),
-        ("by", "i8"),  # how it is told whose a record is: NONE (it is not), BY_CONNECTION, BY_TURN
+        ("by", "i8"),  # how it is told whose a record is: NONE (it is not, or no more), BY_CONNECTION, BY_TURN
         ("seed", "i8"),  # of the connections' hash
         ("number", "i8"),  # how many frames of the run stand before `record`
+        ("latest", "i8"),  # latest capture time before `record` [ns]
         ("row", "i8"),  # address of a PACKET to decode records in
         *[(f"ready{n}", "i8") for n in range(SHARED_SLOTS)],  # chunk + 1 << 32 | bytes, when it is there
         *[(f"count{n}", "i8") for n in range(SHARED_SLOTS)],  # chunk + 1 << 32 | how many records are noted, when they are
         *[(f"first{n}", "i8") for n in range(SHARED_SLOTS)],  # where the first of them begins, and where the first one
         *[(f"after{n}", "i8") for n in range(SHARED_SLOTS)],  # behind them does, from the beginning of the chunk on
         *[(f"before{n}", "i8") for n in range(SHARED_SLOTS)],  # how many frames of the run stand before it
-        *[(f"latest{n}", "i8") for n in range(SHARED_SLOTS)],  # latest capture time in it [ns]
+        *[(f"latest{n}", "i8") for n in range(SHARED_SLOTS)],  # latest capture time so far [ns]
         *[(f"next{n}", "i8") for n in range(READERS)],  # each reader's next chunk
         *[(f"taken{n}", "i8") for n in range(READERS)],  # chunks before this one a reader is done with
     ]

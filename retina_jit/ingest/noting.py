@@ -17,6 +17,7 @@ from __future__ import annotations
 from retina_jit import memory
 from retina_jit.ingest.layout import (
     AHEAD_CHUNK,
+    BY_CONNECTION,
     BY_TURN,
     HINTS,
     MAX_CAPLEN,
@@ -43,9 +44,9 @@ from retina_jit.state.layout import PACKET
 from retina_jit.state.owner import connection_hash, has_connection, hash_of, owner_of, turn
 
 AHEAD_AT, SOURCE_AT, ROW_AT = memory.at(READAHEAD), memory.at(SOURCE), memory.at(PACKET)
-NOTING, WALKED, READY, COUNT, FIRST, AFTER, BEFORE, LATEST = (
+NOTING, WALKED, READY, COUNT, FIRST, AFTER, BEFORE, LATEST, NEXT = (
     int(READAHEAD.fields[n][1])  # type: ignore[index]
-    for n in ("noting", "walked", "ready0", "count0", "first0", "after0", "before0", "latest0")
+    for n in ("noting", "walked", "ready0", "count0", "first0", "after0", "before0", "latest0", "next0")
 )
 LENGTH_AT, HEAD = 8, 16
 NO_RECORD = 1 << 62
@@ -56,6 +57,10 @@ EVERYONE = -1
 PLAIN = 0x080045
 """EtherType of IPv4, and its first byte where there are no options."""
 PORTS_END = ethernet.HEADER_LEN + ipv4.HEADER_LEN + 4
+BACK = 100_000_000
+"""How far time may go back [ns] before it matters that a worker knows the time of others' frames a little later than theirs:
+connections may be over by it. From there on everyone walks everything.
+"""
 WAITS = 256
 """How often a core is offered to whoever is noting, before a worker goes on without hints."""
 
@@ -128,7 +133,7 @@ def _note_chunk(ahead, chunk, length):
     slot, begin = chunk & (a.slots - 1), chunk * AHEAD_CHUNK
     base, end, at, n = a.ring + slot * AHEAD_CHUNK, length + 0, a.record - begin, 0
     swap, unit, header, by, lists, tails = a.swap + 0, a.unit + 0, a.header + 0, a.by + 0, a.lists + 0, a.tails + 0
-    number, latest = a.number + 0, 0
+    number, latest = a.number + 0, a.latest + 0
     for k in range(lists):
         store64(tails + 8 * k, list_of(ahead, slot, k) + 8)
     if at < 0:
@@ -153,7 +158,12 @@ def _note_chunk(ahead, chunk, length):
         if by == NONE:
             _append(tails, 0, hint)
         else:
-            latest = max(latest, seconds * 1_000_000_000 + fraction * unit)
+            ts = seconds * 1_000_000_000 + fraction * unit
+            if by == BY_CONNECTION and ts < latest - BACK:
+                # What was written of this chunk's lists is not used.
+                a.by = NONE
+                break
+            latest = max(latest, ts)
             whose = turn(number + n + 1, lists) if by == BY_TURN else _owner(ahead, base + at + header, caplen)
             if whose != EVERYONE:
                 _append(tails, whose, hint | OWN)
@@ -167,7 +177,8 @@ def _note_chunk(ahead, chunk, length):
     for k in range(lists):
         start = list_of(ahead, slot, k)
         store64(start, (load64(tails + 8 * k) - start) // 8 - 1)
-    atomic_store(ahead + COUNT + 8 * slot, ((chunk + 1) << 32) | n)
+    atomic_store(ahead + COUNT + 8 * slot, ((chunk + 1) << 32) | n if a.by == by else 0)
+    a.latest = latest
     number += n
     # What is not noted of it: the record that its end cuts, or, where they are very short, more than there is room for.
     while at + HEAD <= end:
@@ -253,10 +264,11 @@ def use_hints(source, chunk):
 
 
 @kernel
-def pass_time(source, chunk):
-    """A worker has walked the chunk, but what was another's in it: that, too, tells what time it is."""
+def pass_time(source):
+    """A worker is done with all the frames that it has taken, but what was another's: that, too, tells what time it is."""
     s = SOURCE_AT(source)
     a = AHEAD_AT(s.readahead)
+    chunk = load64(s.readahead + NEXT + 8 * s.reader) - 1
     slot = chunk & (a.slots - 1)
-    if s.left_out and atomic_load(s.readahead + COUNT + 8 * slot) >> 32 == chunk + 1:
+    if s.left_out and chunk >= 0 and atomic_load(s.readahead + COUNT + 8 * slot) >> 32 == chunk + 1:
         s.clock = max(s.clock + 0, load64(s.readahead + LATEST + 8 * slot))

@@ -115,7 +115,7 @@ def take_chunk(source):
         return 1
     slot = chunk & (a.slots - 1)
     if chunk:
-        pass_time(source, chunk - 1)
+        pass_time(source)
     # Before the first chunk `at` stands behind the file header, which is not there yet.
     left = max(s.end - s.at, 0)
     beyond = max(s.at - s.end, 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from retina_jit.ingest.burst import SOURCE_AT, fill
 from retina_jit.ingest.layout import BY_CONNECTION
+from retina_jit.ingest.noting import pass_time
 from retina_jit.jit import entry, kernel
 from retina_jit.memory import atomic_load, call1, call2, call4, load64, store64
 from retina_jit.pipeline.access import PACKET_AT, PACKET_SIZE, WORKER_AT, add, counter
@@ -95,6 +96,8 @@ def run(w):
         count = fill(worker.walk, worker.source, worker.rows, BURST)
         if count <= 0:
             s = SOURCE_AT(worker.source)
+            if s.left_out:
+                pass_time(worker.source)
             if (s.more or s.left_out) and timers.TIMERS_AT(worker.timers).now:
                 worker.now = max(worker.now, s.clock)
                 # A live source may be silent for long; where it is polled, there are many of these.

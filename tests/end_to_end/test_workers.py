@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from support.running import SHARED, config, runtime, to
 
 import retina_jit as rj
 from retina_jit.errors import ConfigError, SourceError
+from retina_jit.ingest import readahead
 from retina_jit.subscription import Subscription
 
 SAMPLES = sorted((Path(rj.__file__).parent / "samples").glob("*.pcap*"))
@@ -35,20 +37,20 @@ def program() -> tuple[list[Subscription], Counter[str]]:
     return [*(to(t, "", note(t)) for t in TYPES), to("ZcFrame", "udp or icmp", frame)], seen
 
 
-def run(path: Path, workers: int) -> tuple[Counter[str], dict[str, int]]:
+def run(path: Path, workers: int, decap: tuple[str, ...] = ("all",)) -> tuple[Counter[str], dict[str, int]]:
     subscriptions, seen = program()
-    settings = msgspec.structs.replace(config(decap=("all",), midstream=True), workers=workers)
+    settings = msgspec.structs.replace(config(decap=decap, midstream=True), workers=workers)
     result = runtime(subscriptions, [path], settings).run()
     assert sum(result.ledger.values()) == result.counters["frames"]
     return seen, result.counters
 
 
-def differing(path: Path, numbers: tuple[int, ...] = (2, 4)) -> list[str]:
+def differing(path: Path, numbers: tuple[int, ...] = (2, 4), decap: tuple[str, ...] = ("all",)) -> list[str]:
     """With how many workers a capture gives something else than with one; what first."""
-    alone, counters = run(path, 1)
+    alone, counters = run(path, 1, decap)
     found = []
     for workers in numbers:
-        together, sums = run(path, workers)
+        together, sums = run(path, workers, decap)
         if together != alone:
             found.append(f"{path.name}, {workers} workers: {list((together - alone) + (alone - together))[:2]}")
         elif sums != counters:
@@ -67,6 +69,50 @@ def test_the_same_events_of_real_captures() -> None:
     for path in CAPTURES:
         try:
             found += differing(path, (4,))
+        except SourceError:
+            continue  # a link type that is not read
+    assert found == []
+
+
+def again_and_again(path: Path, to: Path, size: int) -> None:
+    """Write a pcap of at least so many bytes: the frames of a small one, each time an hour and a bit later."""
+    content = path.read_bytes()
+    order = "<" if content[:4] in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1") else ">"
+    records, at = [], 24
+    while at + 16 <= len(content):
+        seconds, *rest = struct.unpack_from(order + "IIII", content, at)
+        records.append((seconds, rest, content[at + 16 : at + 16 + rest[1]]))
+        at += 16 + rest[1]
+    with to.open("wb") as file:
+        file.write(content[:24])
+        later = 0
+        while file.tell() < size:
+            for seconds, rest, data in records:
+                file.write(struct.pack(order + "IIII", seconds + later, *rest) + data)
+            later += 4_001
+
+
+@pytest.fixture
+def read_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if all files were large: workers read them together, and pass over what is noted as another's."""
+    monkeypatch.setattr(readahead, "is_worth", lambda _: True)
+
+
+@pytest.mark.usefixtures("read_together")
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.name)
+def test_the_same_events_where_frames_of_others_are_passed_over(path: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.pcap"
+    again_and_again(path, large, 5 << 20)
+    assert differing(large, (2, 3), ()) == []
+
+
+@pytest.mark.usefixtures("read_together")
+@pytest.mark.skipif(not CAPTURES, reason=f"{SHARED} is not here: captures of others, not part of the project")
+def test_the_same_events_of_real_captures_where_frames_of_others_are_passed_over() -> None:
+    found = []
+    for path in CAPTURES:
+        try:
+            found += differing(path, (3,), ())
         except SourceError:
             continue  # a link type that is not read
     assert found == []

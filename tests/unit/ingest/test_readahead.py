@@ -87,33 +87,6 @@ def test_two_threads_give_the_same_frames_as_one(seed: int, tmp_path: Path, monk
     assert shared == alone
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_the_hints_are_where_records_begin(order: str, tmp_path: Path) -> None:
-    path = tmp_path / "x.pcap"
-    capture(path, seed=4, size=20 << 20, order=order)
-    content, at, begins = path.read_bytes(), 24, []
-    ring = readahead.SLOTS * readahead.CHUNK
-    while at < ring:
-        begins.append(at)
-        at += 16 + struct.unpack_from(order + "I", content, at + 8)[0]
-    words = np.zeros(1, readahead.SOURCE)[0]
-    words["swap"], words["header"] = order == ">", 16
-    with path.open("rb") as file:
-        ahead = readahead.ReadAhead(file.fileno(), len(content), content[:24], words)
-        try:
-            # Nobody takes chunks, so the helper fills the ring and waits.
-            deadline = time.monotonic() + 60
-            while ahead._words["walked"] < readahead.SLOTS and time.monotonic() < deadline:
-                time.sleep(0.001)
-            hints = ahead._hints.array(np.int64, readahead.SLOTS * readahead.HINTS).reshape(readahead.SLOTS, -1)
-            counts = [int(ahead._words[f"count{n}"]) for n in range(readahead.SLOTS)]
-            noted = [int(h) + n * readahead.CHUNK for n in range(readahead.SLOTS) for h in hints[n, : counts[n]]]
-        finally:
-            ahead.leave()
-    # A length that the end of the ring cuts is read with the chunk behind it.
-    assert noted == [at for at in begins if at + readahead.LENGTH_END <= ring]
-
-
 @pytest.mark.usefixtures("never_mapped")
 @pytest.mark.parametrize("less", [1, 262_016])
 def test_a_cut_is_reported(less: int, tmp_path: Path) -> None:
