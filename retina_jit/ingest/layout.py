@@ -30,6 +30,7 @@ SOURCE = np.dtype(
         ("worker", "i8"),  # which of them this one is for
         ("left_out", "i8"),  # which frames of others are not even given out: NONE, BY_CONNECTION, BY_TURN
         ("noted", "i8"),  # 1: `hints` name the records to give out, as far as it is noted
+        ("unsure", "i8"),  # how many frames were given out of which it is not known that they are this worker's
         ("noted_first", "i8"),  # address of the first record that is noted, whoever's
         ("noted_after", "i8"),  # address of the first one behind them
         ("noted_number", "i8"),  # how many frames of the run stand before the first one

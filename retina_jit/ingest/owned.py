@@ -31,7 +31,7 @@ def walk(source, rows, most):
     wire, captured, number = s.bytes, s.captured, s.number
     hints, hints_end, base, first, before = s.hints, s.hints_end, s.hints_base, s.noted_first, s.noted_number
     noted = s.noted != 0 and s.left_out != 0
-    n = 0
+    n, unsure = 0, 0
     if s.frames == 0 and fill_row(rows, at, end, swap, unit, header, link)[0] >= 0:
         # Of the first frame, whoever's it is: the wheel turns alike for all workers.
         s.clock = max(s.clock + 0, ROW_AT(rows).ts)
@@ -59,10 +59,12 @@ def walk(source, rows, most):
         number += 1
         ROW_AT(row).number = number
         ROW_AT(row).hash = hash_
+        unsure += 1 - hash_
         wire += length
         captured += caplen
         at += header + caplen
     s.noted = 1 if noted else 0
+    s.unsure += unsure
     s.frames += number - s.number
     s.at, s.hints, s.bytes, s.captured, s.number = at, hints, wire, captured, number
     if n == 0:

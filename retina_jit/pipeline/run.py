@@ -7,7 +7,6 @@ then each packet's connection; then the timer wheel, once.
 from __future__ import annotations
 
 from retina_jit.ingest.burst import SOURCE_AT, fill
-from retina_jit.ingest.layout import BY_CONNECTION
 from retina_jit.ingest.noting import pass_time
 from retina_jit.jit import entry, kernel
 from retina_jit.memory import atomic_load, call1, call2, call4, load64, store64
@@ -110,7 +109,7 @@ def run(w):
             count = call2(worker.spread_rows, w, count)
             rows = worker.spread + 0
         if worker.workers > 1 or worker.sample:
-            mark_others(w, rows, count, SOURCE_AT(worker.source).left_out == BY_CONNECTION)
+            mark_others(w, rows, count)
         if worker.packet_stage:
             matches = call4(worker.packet_stage, worker.tables, rows, count, worker.matches)
             if matches:

@@ -12,6 +12,8 @@ Frames of no connection, fragments among them, are not sampled; a datagram put t
 
 from __future__ import annotations
 
+from retina_jit.ingest.burst import SOURCE_AT
+from retina_jit.ingest.layout import BY_CONNECTION
 from retina_jit.jit import kernel
 from retina_jit.pipeline.access import PACKET_AT, PACKET_SIZE, WORKER_AT
 from retina_jit.state.layout import NO_FRAME
@@ -27,12 +29,17 @@ SAMPLE = 0x3C6EF372FE94F82B
 
 
 @kernel
-def mark_others(w, rows, count, by_hints):
+def mark_others(w, rows, count):
     """Mark the decoded rows that are not this worker's, and of its own those that are not in the sample.
 
-    by_hints: whoever read the frames has said in `hash` of which ones it is known that they are ours.
+    Whoever read the frames may have said in `hash` of which ones it is known that they are ours.
     """
     worker = WORKER_AT(w)
+    s = SOURCE_AT(worker.source)
+    by_hints = s.left_out == BY_CONNECTION
+    if by_hints and s.unsure == 0 and worker.sample == 0:
+        return
+    s.unsure = 0
     for n in range(count):
         row = PACKET_AT(rows + n * PACKET_SIZE)
         if by_hints and row.hash == OURS and not row.layers & NO_FRAME:

@@ -29,7 +29,7 @@ def has_connection(row):
 @leaf
 def hash_of(hi, lo, ports, protocol, seed):
     """32 bits, the same for both directions of a connection, for sums of both ends: of their addresses, of their ports."""
-    return mix(mix(hi ^ seed, lo ^ K1) ^ K2, (ports << 8 | protocol) ^ seed) & HALF
+    return mix((hi * K1 + lo) ^ seed, (ports << 8 | protocol) ^ K2 ^ seed) & HALF
 
 
 @leaf
