@@ -37,3 +37,6 @@ pygments_dark_style = "monokai"
 sys.path.insert(0, str(Path(__file__).parent))
 make_reference = importlib.import_module("make_reference")
 make_reference.write()
+importlib.import_module("make_notebooks").write()
+html_static_path = ["static"]
+html_css_files = ["cells.css"]

@@ -50,6 +50,7 @@ class Background:
             run.stop()
         for s in subscriptions:
             s.where = s.where or (f"{s.name} in {place}" if (place := cell_of(s.callback)) else "")
+        self._subscriptions = list(subscriptions)
         self._label = source.label
         self._runtime = Runtime(list(subscriptions), source.paths, config, progress=compiling)
         self._source = source  # its files stay open as long as the run may read them
@@ -125,6 +126,11 @@ class Background:
         if self.error is not None:
             raise self.error
         return self.result
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What compiled callbacks have made of their `state`, by name; when the run is over."""
+        return {s.name: s.result for s in self._subscriptions if s.state is not None}
 
     def stats(self) -> dict[str, int]:
         """Return the counters as they are now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,3 +23,6 @@ def test_the_site_builds_without_warnings(tmp_path: Path) -> None:
     assert {page.stem for page in DOCS.glob("*.md")} <= pages
     assert "TlsHandshake" in (tmp_path / "site" / "data_types.html").read_text()
     assert "--midstream" in (tmp_path / "site" / "command_line.html").read_text()
+    for notebook in (DOCS.parent / "examples" / "notebooks").glob("*.ipynb"):
+        made = (tmp_path / "site" / "notebooks" / f"{notebook.stem}.html").read_text()
+        assert "import retina_jit" in re.sub("<[^>]*>", "", made) and "<table" in made
