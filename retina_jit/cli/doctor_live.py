@@ -28,6 +28,19 @@ def interfaces() -> Finding:
     return OK, "capturing from interfaces (-i IFACE): yes", ""
 
 
+def clocks() -> Finding:
+    """Which interfaces stamp frames by a clock of their own."""
+    from retina_jit.ingest.stamps import clock_of
+
+    if not hasattr(socket, "AF_PACKET"):
+        return OK, "times of cards: needs Linux", ""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        found = [f"{name} ({clock})" for _, name in socket.if_nameindex() if (clock := clock_of(s, name))]
+    if not found:
+        return OK, "times of cards ([interface] timestamps): no interface has a clock of its own", ""
+    return OK, f"times of cards ([interface] timestamps): {', '.join(found)}", ""
+
+
 def dpdk() -> Finding:
     """Which DPDK was found, and whether it has what every run needs."""
     from retina_jit.ingest.dpdk import library as dpdk
@@ -84,4 +97,4 @@ def cards(root: Path = Path("/")) -> Finding:
     return WARN, f"{text}: none is bound to a driver that leaves it to DPDK", bind
 
 
-CHECKS = (interfaces, dpdk, huge_pages, cards)
+CHECKS = (interfaces, clocks, dpdk, huge_pages, cards)

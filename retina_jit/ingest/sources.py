@@ -31,6 +31,10 @@ class Source(Protocol):
     core: int | None
 
     @property
+    def polls(self) -> int | None:
+        """Times that the kernel asked for more, where these are counted."""
+
+    @property
     def idle_polls(self) -> int:
         """Times that nothing was there, beside those that `refill` was called for."""
 

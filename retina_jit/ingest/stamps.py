@@ -68,11 +68,20 @@ def change(s: socket.socket, name: str, wanted: Setting) -> Setting:
     return Setting(*struct.unpack("3i", _exchange(s, name, SIOCSHWTSTAMP, struct.pack("3i", wanted.flags, wanted.sent, wanted.received))))
 
 
+def clock_of(s: socket.socket, name: str) -> str:
+    """Return the file of an interface's own clock that stamps received frames; empty if it has none."""
+    try:
+        kinds, number = struct.unpack_from("Ii", _exchange(s, name, SIOCETHTOOL, struct.pack("I", GET_TS_INFO) + bytes(40)), 4)
+    except OSError:
+        return ""
+    return f"/dev/ptp{number}" if number >= 0 and kinds & RAW_HARDWARE else ""
+
+
 def clock_offset(s: socket.socket, name: str) -> int:
     """Return what to add to a card's times so that they are the system's [ns]: 0 if somebody keeps its clock, or it cannot be asked."""
+    file = clock_of(s, name)
     try:
-        (number,) = struct.unpack_from("i", _exchange(s, name, SIOCETHTOOL, struct.pack("I", GET_TS_INFO) + bytes(40)), 8)
-        clock = os.open(f"/dev/ptp{number}", os.O_RDONLY)
+        clock = os.open(file, os.O_RDONLY)
     except OSError:
         return 0
     try:

@@ -21,6 +21,8 @@ class Walked:
     address: int
     idle_polls = 0
     """Times that nothing was there, of sources that the kernel itself asks; any thread may look."""
+    polls: int | None = None
+    """Times that the kernel asked, where these are counted."""
     core: int | None = None
     """Core that the source has bound its worker to."""
     _words: Any

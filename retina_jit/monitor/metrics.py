@@ -17,6 +17,7 @@ BY_CORE = (
     ("retina_tcp_new_connections", "", "connections_tcp", "TCP connections."),
     ("retina_udp_new_connections", "", "connections_udp", "UDP connections."),
     ("retina_idle_cycles", "", "idle_polls", "Times that there was nothing to receive."),
+    ("retina_all_cycles", "", "polls", "Times that the queues of a port were asked."),
 )
 GLOBAL = ("ingress", "good", "processed")
 GAUGES = {"connections_now": "Connections in the table.", "arena_bytes": "Bytes of the byte pool in use.", "bound_core": "Core that the worker is bound to; -1: to none."}
@@ -53,7 +54,8 @@ class Collector:
         for name, unit, key, text in BY_CORE:
             family = CounterMetricFamily(name, text, labels=["core"], unit=unit)
             for core, worker in enumerate(now.workers):
-                family.add_metric([str(core)], worker[key])
+                if key in worker:
+                    family.add_metric([str(core)], worker[key])
             yield family
         volumes = now.volumes()
         for name, key in zip(GLOBAL, ("ingress", "good", "process"), strict=True):

@@ -118,7 +118,8 @@ def read(workers: Sequence[Any], dispatchers: Sequence[Any], ports: Ports) -> Re
         counters = w.snapshot()
         source = w.source
         idle = w.idle_polls + (source.idle_polls if source is not None else 0)
-        each.append({**counters, "connections_now": int(w.table["live"]), "arena_bytes": int(w.arena["used"]), "idle_polls": idle, "bound_core": -1 if w.core is None else w.core})
+        polls = {} if source is None or source.polls is None else {"polls": source.polls}
+        each.append({**counters, **polls, "connections_now": int(w.table["live"]), "arena_bytes": int(w.arena["used"]), "idle_polls": idle, "bound_core": -1 if w.core is None else w.core})
         if source is not None:
             sources[source.name] = None
             if source.is_live:

@@ -75,6 +75,7 @@ def test_a_replayed_capture_gives_what_the_file_gives(names: list[str]) -> None:
     for got in both.values():
         check(got, frames)
         assert len(got["idle"]) == len(paths) and all(n > 0 for n in got["idle"])
+        assert all(every > idle for every, idle in zip(got["polls"], got["idle"], strict=True)), "those that brought frames, too"
         assert got["counters"]["dropped"] == 0
         assert Counter(got["seen"]) == seen
         assert sorted(got["raw"]) == raw

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -59,6 +60,17 @@ def test_a_veth_pair_gives_what_the_file_gives(workers: int) -> None:
     assert Counter(got["seen"]) == seen
     assert got["counters"]["dropped"] == 0
     assert sum(got["ledger"].values()) == got["counters"]["frames"] == len(raw)
+    assert got["problems"] == []
+
+
+@needs_veth
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs the command setpriv (util-linux)")
+def test_the_right_to_capture_is_enough() -> None:
+    path = SAMPLES / "mixed.pcap"
+    _, raw = from_file(path)
+    got = live(path=str(path), right_to_capture_only=True, timestamps="card")
+    assert got["rights"] == 1 << 13, "CAP_NET_RAW"
+    assert sorted(got["raw"]) == sorted(raw)
     assert got["problems"] == []
 
 

@@ -43,7 +43,7 @@ def run(sources: list[str], frames: int, workers: int = 1, capacity: int = 4096,
     subscriptions.append(to("ZcFrame", "frame.len > 0", lambda f: raw.append((f.ts, bytes(f.data).hex()))))
     settings = msgspec.structs.replace(config(), workers=workers, mempool=MempoolConfig(capacity=capacity, cache_size=32))
     made = runtime(subscriptions if not seconds else subscriptions[:1], sources, settings)
-    stopped, idles = [0.0], list[int]()
+    stopped, idles, polls = [0.0], list[int](), list[int]()
     if before is not None:
         before(made)
 
@@ -60,6 +60,7 @@ def run(sources: list[str], frames: int, workers: int = 1, capacity: int = 4096,
         while frames and time.monotonic() < deadline and not all(idle := [w["idle_polls"] for w in made.reading().workers]):
             time.sleep(0.01)
         idles.extend(idle if frames else [])
+        polls.extend(w["polls"] for w in made.reading().workers if frames)
         stopped[0] = time.monotonic()
         made.stop()
 
@@ -71,7 +72,7 @@ def run(sources: list[str], frames: int, workers: int = 1, capacity: int = 4096,
         thread.join()
     return {
         "seen": seen, "raw": raw, "counters": result.counters, "ledger": result.ledger, "problems": result.problems, "left": result.extra.get("buffers_left", 0),
-        "stop": time.monotonic() - stopped[0], "idle": idles,
+        "stop": time.monotonic() - stopped[0], "idle": idles, "polls": polls,
     }  # fmt: skip
 
 

@@ -67,6 +67,16 @@ def test_a_dpdk_that_is_there():
     assert (state == "ok") == (not fix)
 
 
+def test_interfaces_with_a_clock_of_their_own(monkeypatch):
+    monkeypatch.setattr(doctor_live.socket, "if_nameindex", lambda: [(1, "lo"), (2, "eth0")])
+    from retina_jit.ingest import stamps
+
+    monkeypatch.setattr(stamps, "clock_of", lambda _, name: "/dev/ptp0" if name == "eth0" else "")
+    assert doctor_live.clocks()[:2] == ("ok", "times of cards ([interface] timestamps): eth0 (/dev/ptp0)")
+    monkeypatch.setattr(stamps, "clock_of", lambda *_: "")
+    assert "no interface has a clock" in doctor_live.clocks()[1]
+
+
 def test_interfaces_say_how():
     state, text, fix = doctor_live.interfaces()
     assert "interfaces" in text

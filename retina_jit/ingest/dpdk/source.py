@@ -338,6 +338,11 @@ class PortSource(Walked):
         return int(self.queues["empty"].sum())
 
     @property
+    def polls(self) -> int:  # type: ignore[override]
+        """Polls of the queues."""
+        return int(self.queues["polls"].sum())
+
+    @property
     def dropped(self) -> int:
         """Frames that the cards had no room or no buffer for; told by the first worker for all."""
         return self._receiver.dropped if self._worker == 0 else 0

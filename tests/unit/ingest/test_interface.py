@@ -164,7 +164,7 @@ def test_rights_that_are_gone_at_the_end_are_told(monkeypatch: pytest.MonkeyPatc
 def test_a_clock_that_nobody_keeps_is_shifted(monkeypatch: pytest.MonkeyPatch) -> None:
     def ioctl(_: int, request: int, content: bytes) -> bytes:
         assert request == stamps.SIOCETHTOOL
-        write(struct.unpack("16sP16x", content)[1], struct.pack("IIi", stamps.GET_TS_INFO, 0, 3))
+        write(struct.unpack("16sP16x", content)[1], struct.pack("IIi", stamps.GET_TS_INFO, stamps.RAW_HARDWARE, 3))
         return content
 
     opened: list[str] = []
