@@ -22,6 +22,12 @@ NO_SAMPLE = -1
 
 
 @kernel
+def datagram(row):
+    """The frame of a decoded row as far as its UDP payload reaches: what lies behind is padding, or a trailer."""
+    return row.frame, row.payload + row.captured_len
+
+
+@kernel
 def first_sample(span, at):
     """Where the samples of the sFlow datagram at `at` begin; NO_SAMPLE if it is none."""
     if not has(span, at, 8) or u32(span, at) != VERSION:
@@ -58,7 +64,7 @@ def sample(outer, made_address, at):
     Returns where the next sample begins, with its sign changed if this one has no packet to show; 0: there is none at `at`.
     """
     row = PACKET_AT(outer)
-    span = (row.frame, row.caplen + 0)
+    span = datagram(row)
     if not has(span, at, 8):
         return 0
     kind, length = u32(span, at), u32(span, at + 4)
@@ -77,7 +83,7 @@ def sample(outer, made_address, at):
     made = PACKET_AT(made_address)
     made.frame = row.frame + found + 16
     # It ends with its sample, whatever it says.
-    made.caplen = max(0, min(captured, min(row.caplen, following) - found - 16))
+    made.caplen = max(0, min(captured, min(span[1], following) - found - 16))
     # What was stripped, a frame check sequence for one, is not the packet's.
     made.length = max(size - stripped, made.caplen + 0)
     made.ts = row.ts

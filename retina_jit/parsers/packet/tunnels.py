@@ -144,10 +144,10 @@ def describe(outer):
             return VXLAN, u24(span, at + 4)
         if port == GENEVE_PORT:
             return GENEVE, u24(span, at + 4)
+        if port == sflow.PORT and sflow.first_sample(sflow.datagram(row), at) != sflow.NO_SAMPLE:
+            return SFLOW, sflow.agent(span, at)  # a tunnel may come from its own port to that one
         if port == GTP_PORT or row.src_port == GTP_PORT:
             return GTP, u32(span, at + 4)
-        if port == sflow.PORT:
-            return SFLOW, sflow.agent(span, at)
         return TEREDO, 0
     if row.protocol == P_GRE:
         flags, kind = u16(span, at), u16(span, at + 2)
@@ -211,4 +211,4 @@ def samples(outer, wanted):
     row = PACKET_AT(outer)
     if not wanted & SFLOW or not row.layers & UDP or row.dst_port != sflow.PORT or row.l4 == 0 or row.layers & LATER_FRAGMENT:
         return sflow.NO_SAMPLE
-    return sflow.first_sample((row.frame, row.caplen + 0), row.payload + 0)
+    return sflow.first_sample(sflow.datagram(row), row.payload + 0)

@@ -30,8 +30,8 @@ def ip_of(frame: Frame) -> bytes:
     return frame.data[14:]
 
 
-def over_udp(port: int, payload: bytes, ts: int) -> Frame:
-    exchange = UdpExchange((OUTER_A, 50000), (OUTER_B, port), start_ns=ts)
+def over_udp(port: int, payload: bytes, ts: int, src_port: int = 50000) -> Frame:
+    exchange = UdpExchange((OUTER_A, src_port), (OUTER_B, port), start_ns=ts)
     exchange.to_server(payload)
     return exchange.frames[0]
 
@@ -347,3 +347,36 @@ def test_fragments_of_two_vlans_are_not_mixed(apart: bool, tmp_path: Path) -> No
     result = rj.run([Subscription("", (rj.ConnRecord,), seen.append)], tmp_path / "x.pcap", config=config)
     assert result.counters["datagrams"] == (2 if apart else 1)
     assert (result.counters["fragment_inconsistent"] > 0) is not apart
+
+
+def test_samples_end_with_the_datagram(tmp_path: Path) -> None:
+    """What a frame has behind it, padding or a trailer, is none, though it looks like one; nor is a part of one."""
+    frame = inner_frames()[0]
+    other = UdpExchange(("10.1.0.3", 5000), ("10.1.0.4", 5001), start_ns=frame.ts_ns)
+    other.to_server(b"x" * 64)
+    whole = over_udp(6343, sflow(flow_sample(raw_header(frame.data))), frame.ts_ns)
+    behind = flow_sample(raw_header(other.frames[0].data))
+    write_pcap(tmp_path / "x.pcap", [Frame(whole.ts_ns, whole.data + behind)])
+    found = connections(tmp_path / "x.pcap", "sflow")
+    assert {c.five_tuple.orig for c in found} == {INNER_CLIENT, (OUTER_A, 50000)}
+    # The datagram's end stands in the middle of a sample's packet: the packet ends there.
+    data = flow_sample(raw_header(other.frames[0].data))
+    cut = over_udp(6343, sflow(data)[:-40], frame.ts_ns)
+    write_pcap(tmp_path / "y.pcap", [Frame(cut.ts_ns, cut.data + data[-40:])])
+    seen: list[int] = []
+    rj.run([Subscription("udp.dst_port = 5001", (rj.ZcFrame,), lambda f: seen.append(f.caplen))], tmp_path / "y.pcap", config=RuntimeConfig(decap=("sflow",)))
+    assert seen == [len(other.frames[0].data) + 2 - 40]  # two of padding
+
+
+def test_a_tunnel_to_the_port_of_samples_is_what_it_is(tmp_path: Path) -> None:
+    inside = UdpExchange(("2001:db8::1", 5000), ("2001:db8::2", 5001), start_ns=1_700_000_000_000_000_000)
+    inside.to_server(b"x" * 20)
+    teredo = over_udp(6343, inside.frames[0].data[14:], inside.frames[0].ts_ns, src_port=3544)
+    write_pcap(tmp_path / "x.pcap", [teredo])
+    seen: dict[tuple[str, int], str | None] = {}
+
+    def note(tunnel: rj.Tunnel, ends: rj.FiveTuple) -> None:
+        seen[ends.orig] = tunnel.kind
+
+    rj.run([Subscription("", (rj.Tunnel, rj.FiveTuple), note)], tmp_path / "x.pcap", config=RuntimeConfig(decap=("all",)))
+    assert seen == {("2001:db8::1", 5000): "teredo", (OUTER_A, 3544): ""}
