@@ -175,6 +175,7 @@ class InterfaceSource(Walked):
         self._promiscuous, self._groups = settings.promiscuous, settings.groups
         self._stamping: Stamping | None = None
         self._early: list[Instruction] | None = None
+        self._receives = False
         self._region = memory.Region(SOURCE.itemsize)
         self._words = self._region.array(SOURCE, 1)[0]
         self.address = self._region.address
@@ -226,13 +227,20 @@ class InterfaceSource(Walked):
         if kind == ARPHRD_LOOPBACK:
             # There each packet is seen going out and coming in.
             s.setsockopt(SOL_PACKET, IGNORE_OUTGOING, 1)
-        frame = 1 << 11
-        s.setsockopt(SOL_PACKET, RX_RING, struct.pack("7I", BLOCK, self._blocks, frame, BLOCK * self._blocks // frame, RETIRE_MS, 0, 0))
-        self._map = mmap.mmap(s.fileno(), BLOCK * self._blocks, flags=mmap.MAP_SHARED)
+        try:
+            self._map = self._new_ring()
+        except OSError as fault:
+            fix = "Fix: a smaller ring in [interface], fewer workers, or more memory"
+            raise SourceError(f"{self.name}: no room for a ring of {self._blocks} MiB ({fault.strerror}). {fix}") from fault
         base = np.frombuffer(self._map, np.uint8)
         ring = self._ring
         ring["base"], ring["blocks"], ring["block"], ring["fd"] = base.ctypes.data, self._blocks, BLOCK, s.fileno()
         del base
+
+    def _new_ring(self) -> mmap.mmap:
+        frame = 1 << 11
+        self._socket.setsockopt(SOL_PACKET, RX_RING, struct.pack("7I", BLOCK, self._blocks, frame, BLOCK * self._blocks // frame, RETIRE_MS, 0, 0))
+        return mmap.mmap(self._socket.fileno(), BLOCK * self._blocks, flags=mmap.MAP_SHARED)
 
     def _hardware(self) -> int:
         """ARPHRD number of the interface."""
@@ -255,6 +263,7 @@ class InterfaceSource(Walked):
         if self._promiscuous:
             index = socket.if_nametoindex(self.name)
             s.setsockopt(SOL_PACKET, ADD_MEMBERSHIP, struct.pack("iHH8s", index, PROMISCUOUS, 0, b""))
+        self._receives = True
         if self._early is None or not self._attach(packed(self._early)):
             s.setsockopt(socket.SOL_SOCKET, DETACH_FILTER, 0)
         return 1
@@ -272,6 +281,8 @@ class InterfaceSource(Walked):
     def refuse_early(self, program: Sequence[Instruction]) -> None:
         """Let the system keep what a program refuses out of the ring, but for a byte of each; the program judges again."""
         self._early = for_socket(program)
+        if self._receives and self._early is not None:
+            self._attach(packed(self._early))
 
     @property
     def is_live(self) -> bool:

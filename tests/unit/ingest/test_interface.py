@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 
 from retina_jit import memory, objects
+from retina_jit.errors import SourceError
 from retina_jit.ingest import interface, stamps
+from retina_jit.ingest.interface import InterfaceSource
 from retina_jit.ingest.layout import RING, SOURCE
+from retina_jit.ingest.packet_socket import RingSettings
 from retina_jit.ingest.stamps import ALL, SIOCGHWTSTAMP, SIOCSHWTSTAMP, Setting, Stamping
 from retina_jit.state.layout import PACKET
 
@@ -179,3 +182,20 @@ def test_a_clock_that_nobody_keeps_is_shifted(monkeypatch: pytest.MonkeyPatch) -
         shown["clock"] = 1_700_000_000 * SECOND - 1000
         assert stamps.clock_offset(s, "eth9") == 0, "kept by somebody, to a microsecond"
     assert opened == ["/dev/ptp3"] * 2
+
+
+def test_a_ring_that_there_is_no_memory_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Quiet:
+        def __init__(self, *_: Any) -> None: ...
+
+        def setsockopt(self, _: int, what: int, __: Any) -> None:
+            if what == interface.RX_RING:
+                raise OSError(12, "Cannot allocate memory")
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(socket, "socket", Quiet)
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "eth9")])
+    monkeypatch.setattr(InterfaceSource, "_hardware", lambda _: interface.ARPHRD_ETHERNET)
+    with pytest.raises(SourceError, match=r"eth9: no room for a ring of 99 MiB \(Cannot allocate memory\)\. Fix: a smaller ring in \[interface\]"):
+        InterfaceSource("eth9", settings=RingSettings(99))
