@@ -34,6 +34,8 @@ ASKED = {
     "end": "a connection that matches, at its end",
 }
 """What each stage is asked of, in the order in which traffic meets them."""
+ENOUGH = 10_000
+"""Of fewer frames the start of a run takes longer than they do."""
 TIMES = 1000
 """How often nothing is measured, for what that takes."""
 ONE = {"packet": "frames", "connection": "connections", "protocol": "connections", "session": "sessions", "end": "connections"}
@@ -194,7 +196,7 @@ class Explanation:
             for heading, body in self.sections()
         )
         head = "<tr><th>#</th><th>name</th><th>level</th><th>data types</th><th>filter</th></tr>"
-        return f"<div><table>{head}{rows}</table>{parts}</div>"
+        return f'<div style="overflow-x:auto;max-width:100%"><table>{head}{rows}</table>{parts}</div>'
 
     def svg(self) -> str:
         """Return a picture: a box per stage, in the order in which traffic meets them, with the funnel's numbers between."""
@@ -216,7 +218,8 @@ def funnel_lines(funnel: dict[str, Any]) -> list[str]:
         share = f"{100 * m['out'] / m['in']:.1f} %" if m["in"] else "-"
         lines.append(f"{m['stage']:<16}{m['of']:<13}{m['in']:>14,}{m['out']:>14,}{share:>9}{m['ns']:>10.1f}")
     lines += [f"{funnel[name]:>14,} {name}" for name in ("frames", "connections", "sessions", "events")]
-    lines += [f"{funnel['ns_per_frame']:>14.1f} ns per frame, all in all; the stages' times are without that of the clock"]
+    if funnel["frames"] >= ENOUGH:
+        lines += [f"{funnel['ns_per_frame']:>14.1f} ns per frame, all in all; the stages' times are without that of the clock"]
     return [*lines, *(f"{n:>14,} {name}" for name, n in funnel["ledger"].items() if n)]
 
 

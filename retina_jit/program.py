@@ -273,9 +273,10 @@ class Program:
             r["own_services"] |= 1 << number
 
     def _lay_out_kinds(self) -> None:
-        used = {i for n, s in enumerate(self.subscriptions) for t in s.types for i in self._items(n, t)}
+        # Held, so that their numbers are theirs as long as there is this program.
+        self.listed = {i for n, s in enumerate(self.subscriptions) for t in s.types for i in self._items(n, t)}
         self.kinds = np.zeros(MOST_KINDS, KIND)
-        for item in used:
+        for item in self.listed:
             record = self.kinds[kind_of(item)]
             record["service"] = self.sessions[item.SERVICE].number
             record["project"], record["size"] = objects.address(item.PROJECT), item.RECORD.itemsize

@@ -228,10 +228,13 @@ class Packet(View):
     caplen = field(ITEM, "caplen", "Captured length.", unit="byte")
     number = field(ITEM, "number", "Position among the packets that were to be kept, from 0, in order of arrival.")
     direction = field(ITEM, "direction", "0 from the originator, 1 from the responder.")
-    data = raw(ITEM, "data", "The captured bytes.", null=None)
+    data = raw(ITEM, "data", "The captured bytes; none if the event had no room for them.", null=None)
 
     def __bytes__(self) -> bytes:
-        return bytes(self.data)
+        found = bytes(self.data)
+        if not found and self.caplen:
+            raise ValueError(f"packet {self.number} of the list has no bytes: an event has 4 MiB. With a lower conntrack.packet_list_bytes fewer packets are listed, all with their bytes")
+        return found
 
     def __len__(self) -> int:
         return int(self.caplen)
@@ -251,7 +254,7 @@ class Packet(View):
         """
         from retina_jit.datatypes.scapy_packet import dissect
 
-        return dissect(bytes(self.data or b""), self.ts, self.length, link)
+        return dissect(bytes(self), self.ts, self.length, link)
 
 
 class PacketList(DataType):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from functools import cache
 from struct import Struct
 from typing import Any, ClassVar
@@ -14,16 +16,35 @@ _WORD = Struct("<q").unpack_from
 _HEAD = Struct("<II").unpack_from
 _ITEM = ITEM.itemsize
 
-_kinds: list[type[DataType]] = []
+_kinds: list[type[DataType] | None] = []
 
 
 def kind_of(item: type[DataType]) -> int:
-    """Return the number by which items of a data type are known in this process."""
-    if item not in _kinds:
-        if len(_kinds) == MOST_KINDS:
-            raise SubscriptionError(f"more than {MOST_KINDS} data types of sessions in lists")
-        _kinds.append(item)
-    return _kinds.index(item)
+    """Return the number by which items of a data type are known in this process.
+
+    A protocol that is edited and loaded again brings another data type each time; the numbers of those that nothing uses any more are
+    given anew when there are no others.
+    """
+    if item in _kinds:
+        return _kinds.index(item)
+    if len(_kinds) == MOST_KINDS and None not in _kinds:
+        _forget()
+    if None in _kinds:
+        free = _kinds.index(None)
+        _kinds[free] = item
+        return free
+    if len(_kinds) == MOST_KINDS:
+        raise SubscriptionError(f"more than {MOST_KINDS} data types of sessions in lists")
+    _kinds.append(item)
+    return len(_kinds) - 1
+
+
+def _forget() -> None:
+    """Leave out what no program and no registry refers to."""
+    known = [weakref.ref(kind) for kind in _kinds if kind is not None]
+    _kinds.clear()
+    gc.collect()
+    _kinds.extend(kind() for kind in known)
 
 
 class Sessions(list[Any]):
@@ -41,7 +62,9 @@ def _items(buffer: bytes, event: int, at: int) -> Sessions:
     found = Sessions()
     while start < end:
         size, kind = _HEAD(buffer, start)
-        found.append(_kinds[kind](buffer, start, start + _ITEM))
+        made = _kinds[kind]
+        assert made is not None  # an event is taken apart when it is delivered: its program is there, and holds the data types
+        found.append(made(buffer, start, start + _ITEM))
         start += size
     return found
 

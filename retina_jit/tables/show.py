@@ -12,6 +12,8 @@ from retina_jit.delivery.vectors import TIME, Field
 ROWS = 10
 MOST_LETTERS = 80
 MOST_WIDTH = 160
+CELL = "white-space:nowrap;text-align:left"
+"""JupyterLab's own style breaks lines within cells, and lets long lists make all rows high."""
 
 
 def cell(value: Any, field: Field) -> str:
@@ -30,12 +32,12 @@ def cell(value: Any, field: Field) -> str:
 
 def html(fields: Sequence[Field], rows: Sequence[dict[str, Any]], total: int, label: str) -> str:
     """Return the first rows as an HTML table, in the colours of the page that it stands in."""
-    head = "".join(f'<th title="{escaping.escape(f.doc)}">{escaping.escape(f.name)}<br><small style="font-weight:normal;opacity:.65">{escaping.escape(_short(f))}</small></th>' for f in fields)
+    head = "".join(f'<th style="{CELL}" title="{escaping.escape(f.doc)}">{escaping.escape(f.name)}<br><small style="font-weight:normal;opacity:.65">{escaping.escape(_short(f))}</small></th>' for f in fields)
     body = "".join("<tr>" + "".join(_td(row[f.name], f) for f in fields) + "</tr>" for row in rows)
     more = f"{total - len(rows):,} more rows" if total > len(rows) else ""
     said = " · ".join(escaping.escape(x) for x in (f"{total:,} rows, {len(fields)} columns", more, label) if x)
     style = "overflow-x:auto;max-width:100%"
-    return f'<div style="{style}"><table style="white-space:nowrap"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div><p><small>{said}</small></p>'
+    return f'<div style="{style}"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div><p><small>{said}</small></p>'
 
 
 def _short(field: Field) -> str:
@@ -44,7 +46,7 @@ def _short(field: Field) -> str:
 
 def _td(value: Any, field: Field) -> str:
     shown = escaping.escape(cell(value, field))
-    return f'<td style="opacity:.5"><i>{shown}</i></td>' if value is None else f"<td>{shown}</td>"
+    return f'<td style="{CELL};opacity:.5"><i>{shown}</i></td>' if value is None else f'<td style="{CELL}">{shown}</td>'
 
 
 def text(fields: Sequence[Field], rows: Sequence[dict[str, Any]], total: int) -> str:

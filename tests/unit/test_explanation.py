@@ -10,6 +10,7 @@ from support.running import SAMPLES, config
 
 from retina_jit import explain
 from retina_jit.cli.main import main
+from retina_jit.explanation import funnel_lines
 from retina_jit.subscription import named
 
 TLS = str(SAMPLES / "tls.pcap")
@@ -35,7 +36,7 @@ def test_forms_and_the_funnel():
     assert data["nic"]["rules"] == ["tcp"]
     assert data["formulas"][0]["subscription"] == 0
     text = str(made)
-    for part in ("what a network card could do", "some packet has (frame.length >= 1001)", "ask at its end", "its packets wait", "funnel", "ns per frame"):
+    for part in ("what a network card could do", "some packet has (frame.length >= 1001)", "ask at its end", "its packets wait", "funnel", "ns each"):
         assert part in text, part
     picture = ET.fromstring(made.svg())
     assert len(picture.findall(".//{*}rect")) == len(list(made.sections()))
@@ -64,3 +65,9 @@ def test_the_command():
     assert json.loads(found.stdout)["subscriptions"][0]["data_types"] == ["ConnRecord"]
     assert CliRunner().invoke(main, ["explain", "udp", "--format", "svg"]).stdout.startswith("<svg")
     assert "def packet_stage" in CliRunner().invoke(main, ["explain", "udp", "--code"]).stdout
+
+
+def test_what_a_frame_takes_all_in_all_is_told_of_many():
+    ledger = {"stages": [], "connections": 1, "sessions": 1, "events": 1, "ns_per_frame": 81.3, "ledger": {}}
+    assert "81.3 ns per frame" in "\n".join(funnel_lines({**ledger, "frames": 10_000}))
+    assert "per frame" not in "\n".join(funnel_lines({**ledger, "frames": 9_999}))

@@ -13,11 +13,13 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
+import numpy as np
 import pytest
 from support.running import collect, config, run_frames, to
 from traffic import CLIENT, SERVER, Frame, Link, TcpConversation, UdpExchange
 from traffic.packets import ACK, FIN, PSH, RST, SYN
 
+from retina_jit.datatypes import packet_lists
 from retina_jit.subscription import Every
 
 A, B = ("192.0.2.1", 40000), ("198.51.100.1", 443)
@@ -403,3 +405,15 @@ def test_lists_reach_a_compiled_callback():
     s = to("BidirPktStream,PktCount", "", lambda packets, count: totals.append(len(packets) - count.pkt_count), "each")
     run_frames([s], conversation().frames)
     assert totals == [0]
+
+
+def test_a_packet_without_its_bytes_says_why():
+    item = np.zeros(1, packet_lists.ITEM)
+    item["caplen"], item["number"] = 60, 7
+    packet = packet_lists.Packet(item.tobytes(), 0, 0)
+    assert bytes(packet.data) == b"" and len(packet) == 60
+    for ask in (bytes, packet_lists.Packet.to_scapy):
+        with pytest.raises(ValueError, match=r"packet 7 of the list has no bytes: .*packet_list_bytes"):
+            ask(packet)
+    item["caplen"] = 0
+    assert bytes(packet_lists.Packet(item.tobytes(), 0, 0)) == b""

@@ -13,9 +13,11 @@ from support.running import MemoryFile, check, config, runtime
 from support.talkers import TalkA, TalkB
 from traffic import Frame, UdpExchange, pcap_bytes
 
-from retina_jit.datatypes import ConnRecord, FiveTuple, SessionList, TlsHandshake
+from retina_jit.datatypes import ConnRecord, FiveTuple, SessionList, TlsHandshake, sessions
+from retina_jit.datatypes.base import DataType
 from retina_jit.datatypes.sessions import list_of, optional
 from retina_jit.errors import SubscriptionError
+from retina_jit.pipeline.layout import MOST_KINDS
 from retina_jit.program import Program
 from retina_jit.subscription import Subscription, subscribe, take_collected
 
@@ -154,3 +156,15 @@ def test_filter_and_type_that_never_meet_are_refused(types):
     # Upstream compiles `http` with a TlsHandshake and never calls (retina.md 3.4).
     with talkers.declared(), pytest.raises(SubscriptionError, match="comes from zz_a, but the filter 'zz_b' holds for zz_b only"):
         Program([Subscription("zz_b", types, print, name="x")])
+
+
+def test_numbers_of_types_that_nothing_uses_are_given_anew(monkeypatch):
+    monkeypatch.setattr(sessions, "_kinds", list(sessions._kinds))
+    kept = [type("Kept", (DataType,), {"__slots__": ()}) for _ in range(3)]
+    numbers = [sessions.kind_of(k) for k in kept]
+    made = [sessions.kind_of(type("Edited", (DataType,), {"__slots__": ()})) for _ in range(5 * MOST_KINDS)]
+    assert max(made) < MOST_KINDS and not set(made) & set(numbers)
+    assert [sessions.kind_of(k) for k in kept] == numbers
+    kept += [type("Many", (DataType,), {"__slots__": ()}) for _ in range(MOST_KINDS)]
+    with pytest.raises(SubscriptionError, match="more than 62"):
+        list(map(sessions.kind_of, kept))
