@@ -124,7 +124,9 @@ def test_nfcapd_collects_the_same_flows(tmp_path):
 def started(flows, out):
     """A collector, and its port."""
     for _ in range(5):
-        port = closed_port()
+        with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
         with out.open("wb") as file:
             daemon = subprocess.Popen(["nfcapd", "-w", str(flows), "-p", str(port), "-b", "127.0.0.1", "-t", "3600", "-B", "4000000"], stdout=file, stderr=file)
         end = time.monotonic() + 60
@@ -190,14 +192,13 @@ def test_an_app_sends_to_a_collector(collecting):
     assert {f[4] for f in collector.flows} == {6} and len(collector.flows) > 10 and result.problems == []
 
 
-def closed_port():
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def test_flows_that_nobody_takes_are_counted_and_told():
-    done = CliRunner().invoke(main, ["log", "ConnRecord", "-r", str(SAMPLES / "mixed.pcap"), "-o", f"ipfix://127.0.0.1:{closed_port()}"])
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as held:
+        # Nobody else can take the port, and what does not come from its peer is refused.
+        held.bind(("127.0.0.1", 0))
+        held.connect(("127.0.0.1", 9))
+        url = f"ipfix://127.0.0.1:{held.getsockname()[1]}"
+        done = CliRunner().invoke(main, ["log", "ConnRecord", "-r", str(SAMPLES / "mixed.pcap"), "-o", url])
     assert done.exit_code == 3 and "flows have not arrived" in done.output and "refused" in done.output
 
 
