@@ -165,7 +165,7 @@ def on_dask(tasks: Sequence[Task], scheduler: str, waiting: Waiting) -> Iterator
     MissingExtraError
         `distributed` is not installed.
     LostError
-        A task whose workers have died again and again.
+        A task whose workers have died again and again; the scheduler has gone.
     """
     distributed = library("distributed", "--scheduler", "dask")
     try:
@@ -179,18 +179,21 @@ def on_dask(tasks: Sequence[Task], scheduler: str, waiting: Waiting) -> Iterator
             while open_:
                 for future in [f for f in open_ if f.done()]:
                     task = open_.pop(future)
-                    yield task, _result(future, task)
+                    yield task, _result(future, task, scheduler)
                 waiting()
                 time.sleep(PERIOD)
         finally:
             client.cancel(list(open_))
 
 
-def _result(future: Any, task: Task) -> Done:
+def _result(future: Any, task: Task, scheduler: str) -> Done:
     from distributed import KilledWorker
+    from distributed.client import CancelledError
 
     try:
         done: Done = future.result()
     except KilledWorker as error:
         raise _lost(task) from error
+    except CancelledError as error:
+        raise LostError(f"--scheduler {scheduler}: it has ended or cannot be reached any more; what is done is kept, the same command goes on from there") from error
     return done

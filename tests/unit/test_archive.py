@@ -279,7 +279,14 @@ def test_a_task_that_kills_dask_workers_is_named(tmp_path: Path) -> None:
             raise distributed.KilledWorker("perform-1", None, 3)
 
     with pytest.raises(LostError, match=r"/captures/4\.pcap: a process that worked on it"):
-        engines._result(Killed(), work(tmp_path)[4])
+        engines._result(Killed(), work(tmp_path)[4], "tcp://a:1")
+
+    class Cancelled:
+        def result(self) -> None:
+            raise distributed.client.FutureCancelledError("perform-1", "scheduler-connection-lost")
+
+    with pytest.raises(LostError, match=r"tcp://a:1: it has ended or cannot be reached any more; what is done is kept"):
+        engines._result(Cancelled(), work(tmp_path)[4], "tcp://a:1")
 
 
 def test_tasks_are_the_same_in_another_folder_and_do_not_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
