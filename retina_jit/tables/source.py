@@ -10,7 +10,7 @@ from typing import Any
 
 from retina_jit.errors import SourceError
 from retina_jit.ingest.interface import PREFIX
-from retina_jit.ingest.sources import PORT, expand
+from retina_jit.ingest.sources import LIVE, PORT, expand
 
 
 class Source:
@@ -54,7 +54,7 @@ class Source:
             path = os.fspath(part)
             if isinstance(path, str):
                 # What a shell does elsewhere; and at once, for a run looks only when it begins.
-                if path.startswith(PORT) and not os.path.exists(path):  # noqa: PTH110
+                if path.startswith((PORT, LIVE)) and not os.path.exists(path):  # noqa: PTH110
                     return [path]
                 return list(expand([os.path.expanduser(path)]))  # noqa: PTH111 - "-" and "af_packet:x" are no paths
         raise SourceError(f"{part!r} cannot be read: give a path, a pattern, a list of them, an open binary file, bytes, '-' or '{PREFIX}IFACE'")
@@ -108,7 +108,7 @@ class Source:
 
 
 def _is_interface(path: str) -> bool:
-    return path.startswith((PREFIX, PORT)) and not os.path.exists(path)  # noqa: PTH110
+    return path.startswith((PREFIX, PORT, LIVE)) and not os.path.exists(path)  # noqa: PTH110
 
 
 def _is_regular(path: str) -> bool:

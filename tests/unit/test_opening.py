@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import retina_jit as rj
 from retina_jit import online, opening
 from retina_jit.config import RuntimeConfig
 from retina_jit.config_network import OnlineConfig, PortConfig, SinkConfig
@@ -101,3 +102,8 @@ def test_without_the_right_to_capture_the_fault_is_told_and_nothing_else(monkeyp
         with pytest.raises(SourceError, match=r"CAP_NET_RAW: run as root, or once: sudo setcap .*unshare --map-root-user --net"):
             next(sources)
     assert lines(caplog) == []
+
+
+def test_tables_take_such_names_too() -> None:
+    with pytest.raises(SourceError, match=r"nosuch0: no such interface|CAP_NET_RAW|no packet sockets"):
+        list(rj.read("live:nosuch0").select("", rj.FiveTuple))

@@ -6,7 +6,7 @@ import ctypes
 import itertools
 from ctypes import c_uint16
 
-from retina_jit.errors import SourceError
+from retina_jit.errors import ConfigError, SourceError
 from retina_jit.ingest.dpdk.abi import HEADROOM
 from retina_jit.ingest.dpdk.eal import Eal
 from retina_jit.ingest.dpdk.layout import MBUF
@@ -46,12 +46,12 @@ def check(capacity: int, cache: int, descriptors: int, workers: int) -> None:
 
     Raises
     ------
-    SourceError
+    ConfigError
     """
     kept = workers * (2 * BURST + cache * 3 // 2)
     if capacity < descriptors + kept:
         enough = 1 << (descriptors + kept).bit_length()
-        raise SourceError(
+        raise ConfigError(
             f"[mempool] capacity = {capacity}: too small, for the receive queues hold {descriptors} packet buffers and {workers} workers {kept}. "
             f"Fix: capacity = {enough}, a smaller nb_rxd or cache_size, or fewer cores"
         )

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from retina_jit.errors import SourceError
+from retina_jit.errors import ConfigError, SourceError
 from retina_jit.ingest.dpdk import eal, mempool
 from retina_jit.ingest.dpdk.links import COMING_UP, Links
 from retina_jit.ingest.dpdk.port import Port
@@ -111,7 +111,7 @@ def test_a_link_that_goes_down_is_told_once(states, outages, told, caplog):
 def test_a_pool_that_the_queues_of_cards_would_empty_is_refused_with_one_that_is_enough():
     mempool.check(15, 512, 0, 0)  # of virtual devices alone: they fill no descriptors
     mempool.check(65536, 512, 8 * 4096, 8)
-    with pytest.raises(SourceError, match=r"\[mempool\] capacity = 65536: too small.*hold 65536 packet buffers and 16 workers 14336") as error:
+    with pytest.raises(ConfigError, match=r"\[mempool\] capacity = 65536: too small.*hold 65536 packet buffers and 16 workers 14336") as error:
         mempool.check(65536, 512, 16 * 4096, 16)
     assert "Fix: capacity = 131072" in str(error.value)
     mempool.check(131072, 512, 16 * 4096, 16)
