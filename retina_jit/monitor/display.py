@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from retina_jit.config_network import DisplayConfig
+from retina_jit.cores import written
 from retina_jit.monitor.reading import Rates, Reading, rates
 from retina_jit.scale import scaled
 
@@ -47,7 +48,9 @@ def delivery(now: Reading, r: Rates) -> list[str]:
 
     failed = "".join(f", {n} calls of {escape(name)} raised" for name, n in now.failed.items() if n)
     g = now.gauges
+    bound = [core for w in now.workers if (core := w.get("bound_core", -1)) >= 0]
     return [
+        *([f"Workers: {len(now.workers)}, on cores {written(bound)}"] if bound else []),
         f"Connections: {int(g['connections'])} live, {now.counters['connections']} seen, {now.counters['sessions']} sessions",
         f"Memory: {g['memory_bytes'] / 1e6:.1f} MB, of it {g['arena_bytes'] / 1e6:.1f} MB byte pool",
         f"Events: {_rate(r.events, '/s')}, {now.delivered} delivered, {now.counters['events_lost']} lost, ring {100 * g['ring_filled']:.1f}% full{failed}",

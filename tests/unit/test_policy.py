@@ -70,7 +70,7 @@ LAYERS: dict[str, set[str]] = {
     "hints": {"datatypes", "errors"},
     "reload": {"app", "errors", "hints", "runtime"},
     "scale": set(),
-    "monitor": {"config_network", "errors", "extras", "scale", "stats"},
+    "monitor": {"config_network", "cores", "errors", "extras", "scale", "stats"},
     "sinks": BASE | {"datatypes", "delivery", "formats"},
     "tables": BASE | {"config", "datatypes", "delivery", "filters", "hints", "ingest", "parsers", "runtime", "sinks", "state", "subscription"},
     "app": {"errors", "subscription"},

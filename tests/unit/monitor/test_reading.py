@@ -50,6 +50,13 @@ def test_numbers_have_a_prefix(value, text):
     assert scaled(value, "", ".4f", least="") == text
 
 
+def test_workers_that_are_bound_are_shown_with_their_cores():
+    first, now = reading(0), reading(1, frames=5)
+    assert "Workers" not in "\n".join(block(first, first, now, DisplayConfig()))
+    now.workers[:] = [{**now.workers[0], "bound_core": core} for core in (3, 0, 2)]
+    assert "Workers: 3, on cores 0,2-3" in block(first, first, now, DisplayConfig())
+
+
 def test_the_block_has_the_lines_of_retina():
     first, before = reading(0), reading(3722)
     now = reading(3723, {"p": PORT | {"mempool_avail_cnt": 3, "mempool_inuse_cnt": 1, "rx_out_of_buffer": 12}}, frames=900, dropped=100, tracked=900, events=5)
