@@ -52,7 +52,7 @@ class Opened:
     config : RuntimeConfig
         What is in effect.
     from_online : bool
-        Whether [online] says what is read, and so for how long.
+        Whether what is read are ports, or interfaces in their place: [online] says for how long.
     readers : Readers, optional
         Where several workers read the same captures.
     """
@@ -102,9 +102,9 @@ def _from_port(config: RuntimeConfig, device: str) -> Opened:
     return _received(online.receiver(config, device), config)
 
 
-def _received(receiver: Receiver, config: RuntimeConfig, *, from_online: bool = False) -> Opened:
+def _received(receiver: Receiver, config: RuntimeConfig) -> Opened:
     log.info("%s: captured through %s", ", ".join(p.name for p in receiver.ports), receiver.eal.dpdk.version)
-    return Opened([receiver.sources(n) for n in range(receiver.workers)], receiver, config, from_online)
+    return Opened([receiver.sources(n) for n in range(receiver.workers)], receiver, config, from_online=True)
 
 
 def _from_name(config: RuntimeConfig, name: str) -> Opened:
@@ -124,7 +124,7 @@ def _from_name(config: RuntimeConfig, name: str) -> Opened:
         if interface is None:
             raise
         _tell(name, interface, fault)
-        return _captured(config, [interface] * (config.workers or 1), _ring(config))
+        return _captured(config, [interface] * (config.workers or 1), _ring(config), from_online=True)
 
 
 def _from_online(config: RuntimeConfig) -> Opened:
@@ -133,7 +133,7 @@ def _from_online(config: RuntimeConfig) -> Opened:
 
     assert config.online is not None
     try:
-        return _received(online.receiver(config), config, from_online=True)
+        return _received(online.receiver(config), config)
     except SourceError as fault:
         virtual = online.virtual_devices(config.online.dpdk_supl_args)
         found = [interface_of(virtual.get(p.device, p.device)) for p in config.online.ports]

@@ -181,7 +181,11 @@ class Stamping:
         self.works = cards.begin(self._asking, name)
         self.offset = 0
         if self.works:
-            s.setsockopt(SOL_PACKET, PACKET_TIMESTAMP, struct.pack("i", RAW_HARDWARE))
+            try:
+                s.setsockopt(SOL_PACKET, PACKET_TIMESTAMP, struct.pack("i", RAW_HARDWARE))
+            except BaseException:
+                self.end()
+                raise
             self.offset = clock_offset(self._asking, name)
             if self.offset:
                 log.warning("%s: its clock is %.0f s off the system's, and is shifted by that. Fix: phc2sys -s CLOCK_REALTIME -c %s -O 0", name, self.offset / 1e9, name)

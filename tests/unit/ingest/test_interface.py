@@ -199,3 +199,15 @@ def test_a_ring_that_there_is_no_memory_for_is_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(InterfaceSource, "_hardware", lambda _: interface.ARPHRD_ETHERNET)
     with pytest.raises(SourceError, match=r"eth9: no room for a ring of 99 MiB \(Cannot allocate memory\)\. Fix: a smaller ring in \[interface\]"):
         InterfaceSource("eth9", settings=RingSettings(99))
+
+
+def test_a_socket_that_takes_no_times_leaves_the_card_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Old:
+        def setsockopt(self, *_: Any) -> None:
+            raise OSError(92, "Protocol not available")
+
+    card = Card(now=Setting(0, 1, 0))
+    monkeypatch.setattr(fcntl, "ioctl", card.ioctl)
+    with pytest.raises(OSError, match="Protocol not available"):
+        Stamping(Old(), "eth9")  # type: ignore[arg-type]
+    assert card.now == Setting(0, 1, 0)
