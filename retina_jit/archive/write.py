@@ -14,7 +14,7 @@ import msgspec
 
 from retina_jit import stats
 from retina_jit.archive import tasks as planning
-from retina_jit.archive.engines import PERIOD, Pool, in_processes, on_dask
+from retina_jit.archive.engines import PERIOD, LostError, Pool, in_processes, on_dask
 from retina_jit.archive.folder import alone_in, discard, take_over
 from retina_jit.archive.output import Output
 from retina_jit.archive.tasks import (
@@ -170,8 +170,8 @@ def _write_parts(
             waiting.done += task.size
             while out.grows and out.parts < len(work) and (found := done.get(work[out.parts])) and not found.failed:
                 out.add()
-    except RetinaJitError:
-        if not done:
+    except RetinaJitError as error:
+        if not done and not isinstance(error, LostError):
             discard(folder)  # a mistake in what is asked: nothing is worth keeping
         raise
     if not per_file and (lost := [d.failed for d in done.values() if d.failed]):
