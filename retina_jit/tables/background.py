@@ -158,7 +158,7 @@ class Background:
         from IPython.display import HTML, display
 
         self._is_shown = True
-        button = _stop_button(self.stop)
+        button = _stop_button(self.stop) if self.is_running else None
         if button is not None:
             display(button)
         shown = display(HTML(self._table()), display_id=True)
@@ -167,6 +167,8 @@ class Background:
             while self.is_running:
                 self._thread.join(PERIOD)
                 shown.update(HTML(self._table()))
+            if button is not None:
+                button.disabled = True
 
         if self.is_running:
             threading.Thread(target=follow, name="retina_jit display", daemon=True).start()

@@ -86,6 +86,29 @@ run
     assert "['count'] 21" in again and "done" in again and "text/html" in again
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_that_goes_on_has_a_button_and_a_table(tmp_path):
+    pytest.importorskip("ipywidgets")
+    cell = nbformat.v4.new_code_cell
+    start = """
+import os
+import retina_jit as rj
+os.mkfifo("pipe")
+held = os.open("pipe", os.O_RDWR)  # nothing comes, and no end
+
+@rj.subscribe("")
+def count(flow: rj.FiveTuple): ...
+
+run = rj.read("pipe").run(count)
+run
+"""
+    done = executed(nbformat.v4.new_notebook(cells=[cell(start), cell("run.stop()")]), tmp_path)
+    kinds = [set(o.data) for o in done.cells[0].outputs if o.output_type == "display_data"]
+    assert any("application/vnd.jupyter.widget-view+json" in k for k in kinds) and any("text/html" in k for k in kinds)
+    again = outputs(done.cells[1])
+    assert "done" in again and "Button" not in again
+
+
 FAULTS = (
     ("read.select(\"tls.snii = 'x'\", rj.TlsHandshake)", ["---->", "FilterError:\ntls.snii = 'x'\n^^^^^^^^ tls has no field snii; did you mean sni?"]),
     ("read.select('tls', 'snii')", ["SubscriptionError: select: no data type and no column 'snii'; did you mean sni?"]),

@@ -114,3 +114,18 @@ def test_errors_are_kept_and_raised_where_one_waits(capsys):
         rj.read(PATH).run(print)
     with pytest.raises(SourceError, match="there are: mixed, ssh, tls"):
         rj.sample_capture("none")
+
+
+def test_the_button_stops_a_run(tmp_path):
+    pytest.importorskip("ipywidgets")
+    fifo = tmp_path / "f"
+    os.mkfifo(fifo)
+    held = os.open(fifo, os.O_RDWR)  # nothing comes, and no end
+    try:
+        run = rj.read(fifo).run(connection)
+        button = background._stop_button(run.stop)
+        assert run.is_running and not button.disabled
+        button.click()
+        assert not run.is_running and run.error is None and button.disabled
+    finally:
+        os.close(held)
