@@ -182,7 +182,7 @@ class Exchange:
         return f"{on} of its subscriptions go on, {len(self.new.subscriptions) - on} are new, {len(self.old.subscriptions) - on} are gone"
 
 
-def go_over(worker: Any, exchange: Exchange) -> None:
+def go_over(worker: Any, exchange: Exchange, reached: int = 0) -> None:
     """Let a worker that stands still go over to the other program.
 
     Parameters
@@ -191,11 +191,13 @@ def go_over(worker: Any, exchange: Exchange) -> None:
         Between two bursts.
     exchange : Exchange
         From its program.
+    reached : int
+        Number of the last frame that any worker of the run has had.
     """
     w, old, new = worker.words, exchange.old, exchange.new
     count = int(w["group_count"])
     before = Before(_alive_and_matched(w, count), int(w["notes"]), _own(old), int(w["own_area"]), int(w["own_size"]), worker.states, worker.homes)
-    worker.take_program(new)
+    worker.take_program(new, reached)
     for n, m in exchange.subscriptions.items():
         was, state = before.states[n], worker.states[m]
         if was is not None and state is not None and was.dtype == state.dtype:

@@ -104,7 +104,7 @@ class Runtime:
                 self._receiver.rules = online.hardware_rules(self.config, self.program.plan.first)
             seed = secrets.randbits(63)
             if what.readers is not None:
-                what.readers.by, what.readers.seed = left_out(self.program, self.config), seed
+                what.readers.by, what.readers.seed = left_out(self.program.loop, self.config), seed
             shares = [(n, count, seed) for n in range(count)] if share is None else [share]
             self.workers = [Worker(self.program, self.config, *one, prefilter) for one in shares]
         except BaseException:
@@ -194,8 +194,9 @@ class Runtime:
                     for w in self.workers:
                         w.resume()
                 return
+            reached = max((w.source.number for w in self.workers if w.source is not None), default=0)
             for w in self.workers:
-                go_over(w, exchange)
+                go_over(w, exchange, reached)
             self.program, deadline = exchange.new, self.dispatchers[0].deadline
             dispatchers = self._dispatchers([(d, exchange.subscriptions) for d in self.dispatchers], sinks)
             for d in dispatchers:

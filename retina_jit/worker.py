@@ -44,12 +44,12 @@ POLL = 0.2
 """How long to wait for input before looking at the control word again [s]."""
 
 
-def left_out(program: Program, config: RuntimeConfig) -> int:
+def left_out(loop: str, config: RuntimeConfig) -> int:
     """Return which frames of other workers no worker has to look at: NONE, BY_CONNECTION, BY_TURN."""
     # What is in a tunnel may be ours though its frame is not; what is filtered before is counted by all together.
     if config.bpf or config.tunnels():
         return NONE
-    return BY_TURN if program.loop == FRAMES_LOOP else BY_CONNECTION
+    return BY_TURN if loop == FRAMES_LOOP else BY_CONNECTION
 
 
 def _power_of_two(n: int) -> int:
@@ -326,8 +326,11 @@ class Worker:
         with self.exchanging:
             self.paused.clear()
 
-    def take_program(self, program: Program) -> None:
-        """Lay out another program's words; the connections are the caller's (`retina_jit.exchange`). The worker stands still."""
+    def take_program(self, program: Program, reached: int = 0) -> None:
+        """Lay out another program's words; the connections are the caller's (`retina_jit.exchange`). The worker stands still.
+
+        `reached`: the number of the last frame that any worker of the run has had.
+        """
         self.program = program
         self._programs.append(program)  # what connections and events point to lives as long as the worker
         self.homes = []
@@ -337,9 +340,10 @@ class Worker:
         if self.loop == FRAMES_LOOP:
             self.loop = program.loop  # the other loop runs any program, and there may be connections
             self._load()
-            if self.source is not None:
+            if self.loop != FRAMES_LOOP and self.source is not None and self.words["workers"] > 1:
                 # From here on it is another way of sharing than that by which the rest of this source was noted.
                 self.source.leave_out(NONE)
+                self.words["turns_until"] = reached
 
     def make_room_for_parts(self, parts: int) -> Region:
         """Move to a pool of rows with these parts, which is empty. Returns the one before, to be kept until it is copied."""
@@ -387,7 +391,7 @@ class Worker:
             self.words["wait"] = self._waits(source)
             self.words["source"] = source.address
             self.words["workers"] = source.give_to(int(self.words["id"]), self._workers)
-            source.leave_out(left_out(self.program, self.config))
+            source.leave_out(left_out(self.loop, self.config) if source.number >= self.words["turns_until"] else NONE)
             self.words["walk"] = objects.address(source.walk_unit) if self._prefilter is None else self._prefilter.put_before(source)
             self.opened.set()
             with cores.bound(self._own_core if source.core is None else None):

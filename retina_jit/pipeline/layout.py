@@ -249,6 +249,7 @@ WORKER = np.dtype(
         ("probe_bytes", "i8"),  # and their bytes
         ("seed", "i8"),
         ("workers", "i8"),  # how many share the packets, see pipeline.share
+        ("turns_until", "i8"),  # frames up to this number are shared by turns, connections or not; 0: none
         ("sample", "i8"),  # of 2^32 connections so many are taken, 0: all
         ("vlan_mask", "i8"),  # bits of the tag that are a part of the key
         ("vni_in_key", "i8"),  # 1: so is the virtual network's identifier

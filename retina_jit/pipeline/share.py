@@ -6,6 +6,9 @@ between workers, and together they do what one alone does. What was noted as ano
 brought them: fragments are put together by all, and what is in tunnels goes by its own addresses. Frames of no connection
 go round in blocks.
 
+A run may go over from a program of frames only, which shares all frames by turns, to another. How far the workers have come is not
+the same; up to where the first one is all go on by turns, so that no frame is lost or seen twice.
+
 A sample is of whole connections, too: by a hash of their own that is the same in every run and for any number of workers.
 Frames of no connection, fragments among them, are not sampled; a datagram put together from fragments is.
 """
@@ -42,7 +45,10 @@ def mark_others(w, rows, count):
     s.unsure = 0
     for n in range(count):
         row = PACKET_AT(rows + n * PACKET_SIZE)
-        if by_hints and row.hash == OURS and not row.layers & NO_FRAME:
+        if row.number <= worker.turns_until:
+            if turn(row.number, worker.workers) != worker.id:
+                row.verdict |= OTHERS
+        elif by_hints and row.hash == OURS and not row.layers & NO_FRAME:
             if worker.sample and has_connection(row) and connection_hash(row, SAMPLE) >= worker.sample:
                 row.verdict |= NOT_SAMPLED
         elif has_connection(row):

@@ -346,6 +346,34 @@ def test_several_workers_go_over_together(tmp_path):
     assert sum(map(sum, counts)) + long_ones == results[0].counters["events"]
 
 
+def test_no_frame_is_lost_where_frames_were_shared_by_turns(tmp_path):
+    """From a program of frames only to one with connections; the workers are not at the same frame then."""
+    frames = cut(SAMPLES / "mixed.pcap", 1)
+    large = tmp_path / "large.pcap"
+    head, body = frames[0][:24], b"".join([frames[0][24:], *frames[1:]])
+    times = 40_000_000 // len(body)
+    large.write_bytes(head + body * times)
+    began = threading.Event()
+
+    def slow(columns: Any) -> None:
+        began.set()
+        time.sleep(0.005)
+
+    made = runtime([to("ZcFrame", "frame.len > 300", slow, "batch")], [large], msgspec.structs.replace(config(), workers=2), ring=1 << 18)
+    program = Program([to("ConnRecord", "", lambda conn: None, "batch")])  # compiled before the run begins
+    results: list[Result] = []
+    thread = threading.Thread(target=lambda: results.append(made.run()))
+    thread.start()
+    until(began.is_set)
+    done = threading.Event()
+    made._next = Exchange(made.program, program), Sinks(program.subscriptions, program.offsets, made._sinks, 2), done
+    until(done.is_set)
+    thread.join(60)
+    check(results[0])
+    assert results[0].counters["connections"] > 0
+    assert results[0].counters["frames"] == times * len(frames)
+
+
 # --------------------------------------------------------------------------------------- other session protocols
 
 
