@@ -170,6 +170,7 @@ READAHEAD = np.dtype(
         ("latest", "i8"),  # latest capture time before `record` [ns]
         ("row", "i8"),  # address of a PACKET to decode records in
         *[(f"ready{n}", "i8") for n in range(SHARED_SLOTS)],  # chunk + 1 << 32 | bytes, when it is there
+        *[(f"whose{n}", "i8") for n in range(SHARED_SLOTS)],  # the reader in whose caches it is; -1: the helper's
         *[(f"count{n}", "i8") for n in range(SHARED_SLOTS)],  # chunk + 1 << 32 | how many records are noted, when they are
         *[(f"first{n}", "i8") for n in range(SHARED_SLOTS)],  # where the first of them begins, and where the first one
         *[(f"after{n}", "i8") for n in range(SHARED_SLOTS)],  # behind them does, from the beginning of the chunk on

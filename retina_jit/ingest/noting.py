@@ -44,9 +44,9 @@ from retina_jit.state.layout import PACKET
 from retina_jit.state.owner import connection_hash, has_connection, hash_of, owner_of, turn
 
 AHEAD_AT, SOURCE_AT, ROW_AT = memory.at(READAHEAD), memory.at(SOURCE), memory.at(PACKET)
-NOTING, WALKED, READY, COUNT, FIRST, AFTER, BEFORE, LATEST, NEXT = (
+NOTING, WALKED, READY, WHOSE, COUNT, FIRST, AFTER, BEFORE, LATEST, NEXT = (
     int(READAHEAD.fields[n][1])  # type: ignore[index]
-    for n in ("noting", "walked", "ready0", "count0", "first0", "after0", "before0", "latest0", "next0")
+    for n in ("noting", "walked", "ready0", "whose0", "count0", "first0", "after0", "before0", "latest0", "next0")
 )
 LENGTH_AT, HEAD = 8, 16
 NO_RECORD = 1 << 62
@@ -54,6 +54,7 @@ WORD = 0xFFFFFFFF
 PLACE, OWN = 32, 1 << 62
 """How far up in a hint the number of those before it stands; the bit of this worker's own."""
 EVERYONE = -1
+ANYONE = -2
 PLAIN = 0x080045
 """EtherType of IPv4, and its first byte where there are no options."""
 PORTS_END = ethernet.HEADER_LEN + ipv4.HEADER_LEN + 4
@@ -194,39 +195,35 @@ def _note_chunk(ahead, chunk, length):
 
 
 @kernel
-def note_own(ahead, chunk, length):
-    """Note a chunk that this thread has just read, before anyone else knows of it; if the one before it is noted soon.
-
-    In the caches of another core each link of the chain would be waited for.
-    """
-    waits = 0
-    while atomic_load(ahead + WALKED) < chunk and waits < WAITS:
-        sched_yield()
-        waits += 1
-    if atomic_load(ahead + WALKED) == chunk and compare_and_swap(ahead + NOTING, 0, 1):
-        if atomic_load(ahead + WALKED) == chunk:
-            _note_chunk(ahead, chunk, length)
-            atomic_store(ahead + WALKED, chunk + 1)
-        atomic_store(ahead + NOTING, 0)
-
-
-@kernel
-def note_records(ahead):
-    """Note all chunks that were read one behind the other. Nobody waits: if the other thread is
-    at it, it or the next to come sees this chunk, too.
+def _note(ahead, reader):
+    """Note what was read one behind the other, only as far as this reader has read it; ANYONE: all. Nobody waits: if
+    another thread is at it, it or the next to come sees these chunks, too.
     """
     a = AHEAD_AT(ahead)
     if not compare_and_swap(ahead + NOTING, 0, 1):
         return
     chunk = a.walked + 0
     while chunk < a.chunks:
-        word = atomic_load(ahead + READY + 8 * (chunk & (a.slots - 1)))
-        if word >> 32 != chunk + 1:
+        slot = chunk & (a.slots - 1)
+        word = atomic_load(ahead + READY + 8 * slot)
+        if word >> 32 != chunk + 1 or (reader != ANYONE and load64(ahead + WHOSE + 8 * slot) != reader):
             break
         _note_chunk(ahead, chunk, word & WORD)
         chunk += 1
         atomic_store(ahead + WALKED, chunk)
     atomic_store(ahead + NOTING, 0)
+
+
+@kernel
+def note_records(ahead):
+    """Note all that was read one behind the other."""
+    _note(ahead, ANYONE)
+
+
+@kernel
+def note_own(ahead, reader):
+    """Note what is in this reader's caches: in those of another core each link of the chain would be waited for."""
+    _note(ahead, reader)
 
 
 @kernel

@@ -34,13 +34,16 @@ WORTH = 16 << 20
 
 AHEAD_AT = memory.at(READAHEAD)
 SOURCE_AT = memory.at(SOURCE)
-CLAIMED, STOP, READY, NEXT, TAKEN = (
+CLAIMED, STOP, READY, WHOSE, NEXT, TAKEN = (
     int(READAHEAD.fields[n][1])  # type: ignore[index]
-    for n in ("claimed", "stop", "ready0", "next0", "taken0")
+    for n in ("claimed", "stop", "ready0", "whose0", "next0", "taken0")
 )
 LEFT = 1 << 62
 """A reader that has left has taken all."""
 NOTHING = -1
+HELPER = -1
+IN_ADVANCE = 4
+"""How many chunks workers that share the frames read in advance."""
 PAUSE_US = 20
 YIELDS = 64
 """How often a core is offered to others before it is left for a while."""
@@ -68,7 +71,7 @@ def _claim(ahead):
 
 
 @kernel
-def _read(ahead, chunk):
+def _read(ahead, chunk, reader):
     """Read a claimed chunk and say that it is there; a shorter one is the end of the file."""
     a = AHEAD_AT(ahead)
     slot = chunk & (a.slots - 1)
@@ -79,10 +82,8 @@ def _read(ahead, chunk):
         if n <= 0:
             break
         got += n
-    if a.by != NONE:
-        note_own(ahead, chunk, got)
+    store64(ahead + WHOSE + 8 * slot, reader)
     atomic_store(ahead + READY + 8 * slot, ((chunk + 1) << 32) | got)
-    note_records(ahead)
 
 
 @entry
@@ -92,7 +93,8 @@ def help_reading(ahead):
     while atomic_load(ahead + STOP) == 0:
         chunk = _claim(ahead)
         if chunk != NOTHING:
-            _read(ahead, chunk)
+            _read(ahead, chunk, HELPER)
+            note_records(ahead)
         elif atomic_load(ahead + CLAIMED) >= a.chunks:
             return 0
         else:
@@ -122,11 +124,20 @@ def take_chunk(source):
     # What is done with may be read over; the rest of a record reaches back over two chunks at most.
     atomic_store(taken, max(chunk - 2, 0) if left else chunk)
     word = ahead + READY + 8 * slot
+    if a.by != NONE:
+        # Some chunks in advance, so that nobody waits for a note: this one's are made when this worker comes here again.
+        note_own(ahead, s.reader)
+        if atomic_load(ahead + CLAIMED) < chunk + IN_ADVANCE:
+            other = _claim(ahead)
+            if other != NOTHING:
+                _read(ahead, other, s.reader)
     waited = 0
     while atomic_load(word) >> 32 != chunk + 1:
         other = _claim(ahead)
         if other != NOTHING:
-            _read(ahead, other)
+            _read(ahead, other, s.reader)
+            if a.by == NONE:
+                note_records(ahead)
         elif waited < YIELDS:
             sched_yield()  # whoever has it may wait for this core
             waited += 1
