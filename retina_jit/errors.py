@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+
 
 class RetinaJitError(Exception):
     """Base of all errors of this package."""
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows: the user's lines, not ours, and a caret stands under what it points at."""
-        from retina_jit.hints import notebook_traceback
-
-        return notebook_traceback(self)
+        # Not by an import statement: kernels depend on this file, and would then on everything that hints need.
+        told: list[str] = importlib.import_module("retina_jit.hints").notebook_traceback(self)
+        return told
 
 
 class FilterError(RetinaJitError):
