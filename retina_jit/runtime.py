@@ -260,6 +260,8 @@ class Runtime:
             return
         from retina_jit.monitor.monitor import Monitor
 
+        for worker in self.workers:
+            worker.count_volumes()
         self.monitor = Monitor(self.reading, config, metrics, to_toml(self.config))
         with self.monitor:
             if self.on_monitor is not None:

@@ -87,12 +87,27 @@ COUNTERS = (
 PAYLOAD = ("payload_parsed", "payload_unparsed", "payload_old", "payload_dropped", "payload_held", "payload_cut")
 """Where each byte of payload of tracked packets ends."""
 
-INDEX = {name: n for n, name in enumerate(COUNTERS)}
+VOLUMES = (
+    "tcp_frames",  # TCP that the packet filter lets through
+    "tcp_bytes",  # ... on the wire
+    "udp_frames",
+    "udp_bytes",
+    "filtered_bytes",  # of the frames counted as `filtered`
+    "not_syn_bytes",  # ... as `not_syn`
+)
+"""What is counted only while somebody looks at the run (`retina_jit.monitor`); behind `COUNTERS` in the same array."""
+
+INDEX = {name: n for n, name in enumerate(COUNTERS + VOLUMES)}
 
 
 def snapshot(counters: np.ndarray[Any, Any]) -> dict[str, int]:
     """Return the counters by name."""
     return {name: int(counters[n]) for n, name in enumerate(COUNTERS)}
+
+
+def volumes(counters: np.ndarray[Any, Any]) -> dict[str, int]:
+    """Return what is counted for the monitor, by name."""
+    return {name: int(counters[INDEX[name]]) for name in VOLUMES}
 
 
 def capture_loss(counters: dict[str, int]) -> float | None:

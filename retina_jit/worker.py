@@ -79,7 +79,7 @@ class Worker:
         self.program = program
         self.config = config
         self._regions: list[Region] = []
-        self.counters = self._reserve(8 * len(stats.COUNTERS)).array(np.int64, len(stats.COUNTERS))
+        self.counters = self._reserve(8 * len(stats.INDEX)).array(np.int64, len(stats.INDEX))
         self._control = self._reserve(8).array(np.int64, 1)
         home = self._reserve(WORKER.itemsize)
         self.address = home.address
@@ -293,6 +293,14 @@ class Worker:
         if source is not None and source.is_live:
             found["dropped"] = max(found["dropped"], before + source.dropped)
         return found
+
+    def count_volumes(self) -> None:
+        """Count `stats.VOLUMES`, too; before it starts, or they begin in the middle."""
+        self.words["monitored"] = 1
+
+    def volumes(self) -> dict[str, int]:
+        """Return `stats.VOLUMES` as they are now, if they are counted; from any thread."""
+        return stats.volumes(self.counters) if self.words["monitored"] else {}
 
     def control(self, word: int) -> None:
         """STOP: finish this burst, end all connections, deliver. ABANDON: and deliver nothing more."""

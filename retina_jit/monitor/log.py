@@ -74,7 +74,7 @@ class Log:
         total = r.hw_dropped + r.sw_dropped
         body = {f"avg_{name}": getattr(r, name) for name in THROUGHPUTS}
         body |= {"hw_dropped_pkts": r.hw_dropped, "sw_dropped_pkts": r.sw_dropped, "tot_dropped_pkts": total, "percent_dropped": r.share(total)}
-        body |= {"seconds": last.at - first.at, "counters": last.counters, "failed": last.failed}
+        body |= {"seconds": last.at - first.at, "counters": last.counters, "received": last.received, "failed": last.failed}
         (self.folder / "throughputs.json").write_text(json.dumps(body, indent=1) + "\n")
         for file in self._files:
             file.close()

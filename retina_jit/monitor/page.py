@@ -53,7 +53,7 @@ async function update() {
     const some = o => Object.fromEntries(Object.entries(o).filter(([, v]) => v));
     document.getElementById("tables").replaceChildren(
       table("per second", s.rates), table("now", s.gauges), table("frames by where they ended", some(s.ledger)),
-      table("counted", some(s.counters)), ...Object.entries(s.ports).map(([n, p]) => table(n, some(p))),
+      table("through the packet filter, and bytes of what is not", some(s.received)), table("counted", some(s.counters)), ...Object.entries(s.ports).map(([n, p]) => table(n, some(p))),
       table("calls that raised", some(s.failed)));
     document.getElementById("state").textContent = s.sources.join(", ") + " \u00b7 " + s.seconds.toFixed(0) + " s";
   } catch { document.getElementById("state").textContent = "(the run is over)"; }

@@ -42,6 +42,8 @@ class Reading:
         Events handed over to callbacks and sinks.
     sources : list of str
         What is being read.
+    received : dict
+        All workers together: what is counted only while a monitor runs (`retina_jit.stats.VOLUMES`); without one empty.
     """
 
     at: float
@@ -53,6 +55,7 @@ class Reading:
     failed: dict[str, int]
     delivered: int
     sources: list[str] = field(default_factory=list)
+    received: dict[str, int] = field(default_factory=dict)
 
     @property
     def ledger(self) -> dict[str, int]:
@@ -114,12 +117,14 @@ def read(workers: Sequence[Any], dispatchers: Sequence[Any], ports: Ports) -> Re
     """
     each: list[dict[str, int]] = []
     sources: dict[str, None] = {}
+    received: Counter[str] = Counter()
     for w in workers:
-        counters = w.snapshot()
+        counters, volumes = w.snapshot(), w.volumes()
         source = w.source
         idle = w.idle_polls + (source.idle_polls if source is not None else 0)
         polls = {} if source is None or source.polls is None else {"polls": source.polls}
-        each.append({**counters, **polls, "connections_now": int(w.table["live"]), "arena_bytes": int(w.arena["used"]), "idle_polls": idle, "bound_core": -1 if w.core is None else w.core})
+        received.update(volumes)
+        each.append({**counters, **volumes, **polls, "connections_now": int(w.table["live"]), "arena_bytes": int(w.arena["used"]), "idle_polls": idle, "bound_core": -1 if w.core is None else w.core})
         if source is not None:
             sources[source.name] = None
             if source.is_live:
@@ -134,7 +139,7 @@ def read(workers: Sequence[Any], dispatchers: Sequence[Any], ports: Ports) -> Re
     }
     return Reading(
         time.monotonic(), time.time(), merged, each, dict(ports), gauges,
-        failures(dispatchers), sum(d.delivered for d in dispatchers), list(sources),
+        failures(dispatchers), sum(d.delivered for d in dispatchers), list(sources), dict(received),
     )  # fmt: skip
 
 

@@ -45,6 +45,7 @@ from retina_jit.state.table import NONE, find, insert, track_address
 
 SYN, RST, ACK = 2, 4, 16
 NOT_SYN, TABLE_FULL, UNWANTED, TRACKED = (counter(n) for n in ("not_syn", "table_full", "unwanted", "tracked"))
+NOT_SYN_BYTES = counter("not_syn_bytes")
 CONNECTIONS, CONNECTIONS_TCP, CONNECTIONS_UDP = (counter(n) for n in ("connections", "connections_tcp", "connections_udp"))
 RST_IGNORED, ACKS, ACKS_UNSEEN, UNPARSED = (counter(n) for n in ("rst_ignored", "acks", "acks_unseen", "payload_unparsed"))
 CONNECTIONS_MIDSTREAM, REUSED, PAYLOAD_CUT = (counter(n) for n in ("connections_midstream", "ended_reused", "payload_cut"))
@@ -61,6 +62,8 @@ def _create(w, row_address, high):
     opening = flags & SYN and not flags & (ACK | RST)
     if is_tcp and not opening and not worker.midstream:
         add(w, NOT_SYN, one)
+        if worker.monitored:
+            add(w, NOT_SYN_BYTES, row.length * one)
         return NONE
     index = insert(worker.table, row, high)
     if index == NONE and call1(worker.make_room, w):

@@ -21,6 +21,7 @@ from retina_jit.pipeline.access import (
 )
 from retina_jit.pipeline.layout import ROW_TIER
 from retina_jit.pipeline.matches import FAILED, MATCHED
+from retina_jit.pipeline.volumes import count_volumes
 from retina_jit.state.layout import BURST
 from retina_jit.status import Status
 
@@ -93,6 +94,8 @@ def run(w):
         add(w, BYTES, s.bytes - size if worker.workers <= 1 else _bytes(rows, count))
         add(w, DELIVERED, delivered)
         add(w, FILTERED, count - delivered - (_failed(w) - failed))
+        if worker.monitored:
+            count_volumes(w, rows, count, 0)
 
 
 @entry

@@ -287,5 +287,6 @@ WORKER = np.dtype(
         ("half_open", "i8"),  # ring of connection attempts: time << 32 | index
         ("most_half_open", "i8"),
         ("attempts", "i8"),  # ever noted in it
+        ("monitored", "i8"),  # 1: somebody looks at the run, and `stats.VOLUMES` are counted
     ]
 )

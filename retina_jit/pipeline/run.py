@@ -16,6 +16,7 @@ from retina_jit.pipeline.expiry import FOREVER, VISITS, VISITS_IDLE, VISITS_PER_
 from retina_jit.pipeline.layout import WORKER
 from retina_jit.pipeline.matches import FAILED, MATCHED, deliver_matches
 from retina_jit.pipeline.share import NOT_SAMPLED, OTHERS, mark_others
+from retina_jit.pipeline.volumes import count_volumes
 from retina_jit.state import timers
 from retina_jit.state.flowkey import set_key
 from retina_jit.state.fragments import FRAGMENTS_AT
@@ -118,6 +119,8 @@ def run(w):
             # What is another's tells what time it is, too, when it has been passed over.
             worker.now = max(worker.now, SOURCE_AT(worker.source).clock)
         survivors = _sort_out(w, rows, count)
+        if worker.monitored:
+            count_volumes(w, rows, count, NO_FRAME | FRAGMENT if worker.defrag else NO_FRAME)
         t = timers.TIMERS_AT(worker.timers)
         if t.now == 0:
             # Of the first frame, whoever's it is: the wheel turns alike for all workers.

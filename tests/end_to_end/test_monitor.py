@@ -20,6 +20,8 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner
+from oracle.captures import read_capture
+from oracle.decode import decode
 from prometheus_client import REGISTRY, Counter
 from prometheus_client.parser import text_string_to_metric_families as families
 from support.running import SAMPLES, config, runtime, to
@@ -29,6 +31,7 @@ from retina_jit.cli import main
 from retina_jit.config_network import LogConfig, MonitorConfig, PageConfig, PrometheusConfig
 from retina_jit.errors import MissingExtraError
 from retina_jit.runtime import Result, Runtime
+from retina_jit.state.layout import TCP, UDP
 
 MIXED = SAMPLES / "mixed.pcap"
 FRAMES = 150
@@ -77,6 +80,12 @@ def half_fed(tmp_path: Path, **told: Any) -> Iterator[tuple[Runtime, Callable[[]
     thread.join()
 
 
+def of_the_capture(layer: int) -> tuple[int, int]:
+    """Frames of a transport protocol in the capture, and their bytes on the wire."""
+    lengths = [f.length for f in read_capture(MIXED.read_bytes()).frames if decode(f.data, f.link, f.length)["layers"] & layer]
+    return len(lengths), sum(lengths)
+
+
 def test_page_and_metrics_while_it_runs(tmp_path):
     mine = Counter("mine_of_the_test", "A metric of the app's own.")
     mine.inc(5)
@@ -98,6 +107,11 @@ def test_page_and_metrics_while_it_runs(tmp_path):
     assert samples["retina_worker_received_pkts_total", ("core", "0")] == FRAMES
     assert samples["retina_worker_received_bytes_total", ("core", "0")] == counters["bytes"] == samples["dpdk_ingress_bytes_total",]
     assert samples["retina_tcp_new_connections_total", ("core", "0")] == counters["connections_tcp"]
+    for name, layer in (("tcp", TCP), ("udp", UDP)):
+        found = tuple(samples[f"retina_{name}_received_{unit}_total", ("core", "0")] for unit in ("pkts", "bytes"))
+        assert found == of_the_capture(layer) == (told["received"][f"{name}_frames"], told["received"][f"{name}_bytes"])
+    for name in ("ignored_by_packet_filter", "dropped_middle_of_connection_tcp"):
+        assert {f"retina_{name}_{unit}_total" for unit in ("pkts", "bytes")} <= everywhere
     assert samples["mine_of_the_test_total",] == 5
     ends = {key[2][1]: value for key, value in samples.items() if key[0] == "retina_jit_frames_total"}
     assert set(ends) == set(stats.LEDGER) and sum(ends.values()) == FRAMES
@@ -123,6 +137,20 @@ def test_log_of_a_run(tmp_path):
     ended = json.loads((folder / "throughputs.json").read_text())
     assert ended["counters"] == result.counters and ended["tot_dropped_pkts"] == 0 and ended["avg_process_pps"] > 0
     assert tomllib.loads((folder / "config.toml").read_text())["monitor"]["log"]["interval"] == 50
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("types", ["ConnRecord", "ZcFrame"])
+def test_volumes_in_the_log(tmp_path, types, workers):
+    settings = msgspec.structs.replace(config(), workers=workers, monitor=MonitorConfig(log=LogConfig(directory=str(tmp_path / "log"))))
+    result = runtime([to(types, "udp", lambda _: None)], [MIXED], settings).run()
+    (folder,) = (tmp_path / "log").iterdir()
+    received = json.loads((folder / "throughputs.json").read_text())["received"]
+    assert (received["udp_frames"], received["udp_bytes"]) == of_the_capture(UDP) and received["tcp_frames"] == received["not_syn_bytes"] == 0
+    # What is no frame of TCP or UDP is counted elsewhere.
+    assert (result.counters["filtered"], received["filtered_bytes"]) == of_the_capture(TCP)
+    rows = list(csv.DictReader((folder / "workers.csv").read_text().splitlines()))[-workers:]
+    assert {n: sum(int(r[n]) for r in rows) for n in stats.VOLUMES} == received
 
 
 def test_monitor_on_the_command_line(tmp_path):

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 import pytest
 from oracle.captures import read_capture
+from oracle.decode import decode
 from oracle.ipfix import Collector, messages
 from support.running import SAMPLES, check, config, runtime, to
 from traffic import UdpExchange, pcap_bytes
@@ -30,6 +31,7 @@ from retina_jit.exchange import Exchange
 from retina_jit.parsers.protocol import forget, protocols
 from retina_jit.program import Program
 from retina_jit.runtime import Result
+from retina_jit.state.layout import TCP, UDP
 from retina_jit.subscription import Subscription, take_collected
 
 ROOT = Path(rj.__file__).parents[1]
@@ -344,6 +346,26 @@ def test_several_workers_go_over_together(tmp_path):
     long_ones = len(frames_of(tmp_path / "long.pcap"))
     assert long_ones == times * sum(len(data) > 1000 for _, data in frames_of(SAMPLES / "mixed.pcap")) > 10_000
     assert sum(map(sum, counts)) + long_ones == results[0].counters["events"]
+
+
+def test_what_is_counted_for_a_monitor_goes_on(tmp_path):
+    """From frames alone, which have a loop of their own, to connections."""
+    pieces, half = cut(SAMPLES / "mixed.pcap", 75), 75
+    fed = Fed(tmp_path, [to("ZcFrame", "udp", lambda _: None)])
+    (worker,) = fed.runtime.workers
+    worker.count_volumes()
+    fed.feed(pieces[0], half)
+    fed.runtime.go_over([to("ConnRecord", "tcp", lambda _: None)])
+    fed.feed(pieces[1], half)
+    check(fed.finish())
+    lengths: Counter[str] = Counter()
+    for n, f in enumerate(read_capture((SAMPLES / "mixed.pcap").read_bytes()).frames):
+        layers = decode(f.data, f.link, f.length)["layers"]
+        kind = "tcp" if layers & TCP else "udp" if layers & UDP else ""
+        lengths[kind if kind == ("tcp" if n >= half else "udp") else "filtered" if kind else "neither"] += f.length
+    received = fed.runtime.reading().received
+    assert {name: received[f"{name}_bytes"] for name in ("tcp", "udp", "filtered")} == {n: lengths[n] for n in ("tcp", "udp", "filtered")}
+    assert min(lengths[n] for n in ("tcp", "udp", "filtered")) > 0 and received["not_syn_bytes"] > 0
 
 
 def test_no_frame_is_lost_where_frames_were_shared_by_turns(tmp_path):

@@ -22,7 +22,7 @@ def _run(text: str, frames: list[Frame], loop: str) -> tuple[dict[str, int], lis
     with MemoryFile(pcap_bytes(frames)) as path:
         made = runtime([to("ZcFrame", text, lambda f: seen.append((f.ts, bytes(f.data))))], [path], config())
         assert made.program.loop == FRAMES_LOOP
-        made.program.loop = loop
+        made.workers[0].loop = loop
         result = made.run()
     return dict(result.counters), seen
 
