@@ -178,4 +178,6 @@ def drain(w):
             prefetch_slot(worker.table, connection_of(w, index + AHEAD).hash)
         c = connection_of(w, index)
         if c.life:
-            terminate(w, index, CLOSED if c.flags & OVER else DRAINED)
+            # Within its last tick the wheel has not looked at all that is due.
+            silent = worker.now - c.last > window(w, c)
+            terminate(w, index, CLOSED if c.flags & OVER else EXPIRED if silent else DRAINED)

@@ -35,4 +35,4 @@ def test_capture_agrees_with_the_twins(path: Path) -> None:
 def test_captures_have_reached_what_is_compared() -> None:
     if len(CAPTURES) < 50 or SEEN["frames"] < 100_000:
         pytest.skip("only where the captures of others are, and were all read")
-    assert [n for n in ("segments_held", "holes", "overlap", "ended_closed", "ended_silent", "acks_unseen") if not SEEN[n]] == []
+    assert [n for n in ("segments_held", "holes", "overlap", "ended_closed", "ended_expired", "ended_drained", "acks_unseen") if not SEEN[n]] == []

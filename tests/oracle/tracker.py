@@ -605,9 +605,11 @@ class Tracker:
         )  # fmt: skip
         self.counters = dict.fromkeys(names, 0)
         self.payload = 0
+        self.now = 0
 
     def frame(self, ts: int, data: bytes, length: int = 0, link: int = 1) -> None:
         self.counters["frames"] += 1
+        self.now = max(self.now, ts)
         p = see(ts, data, length or len(data), link)
         if p is not None:
             self.packet(p)
@@ -655,5 +657,7 @@ class Tracker:
     def finish(self) -> list[Connection]:
         """End of the input. Returns all connections."""
         for key in list(self.live):
-            self.remove(key, "closed" if self.live[key].over else "drained")
+            c = self.live[key]
+            silent = self.now - c.last > c.window
+            self.remove(key, "closed" if c.over else "expired" if silent else "drained")
         return self.ended
