@@ -44,9 +44,9 @@ from retina_jit.state.layout import PACKET
 from retina_jit.state.owner import connection_hash, has_connection, hash_of, owner_of, turn
 
 AHEAD_AT, SOURCE_AT, ROW_AT = memory.at(READAHEAD), memory.at(SOURCE), memory.at(PACKET)
-NOTING, WALKED, READY, WHOSE, COUNT, FIRST, AFTER, BEFORE, LATEST, NEXT = (
+CLAIMED, NOTING, WALKED, READY, WHOSE, COUNT, FIRST, AFTER, BEFORE, LATEST, NEXT = (
     int(READAHEAD.fields[n][1])  # type: ignore[index]
-    for n in ("noting", "walked", "ready0", "whose0", "count0", "first0", "after0", "before0", "latest0", "next0")
+    for n in ("claimed", "noting", "walked", "ready0", "whose0", "count0", "first0", "after0", "before0", "latest0", "next0")
 )
 LENGTH_AT, HEAD = 8, 16
 NO_RECORD = 1 << 62
@@ -131,12 +131,19 @@ def _append(tails, n, hint):
 
 @kernel
 def _note_chunk(ahead, chunk, length):
-    """Note the records that are within a chunk of so many bytes; `record` goes on to the first one that begins behind it."""
+    """Note the records that are within a chunk of so many bytes; `record` goes on to the first one that begins behind it.
+
+    Returns whether that is done: not if another chunk may have been read over what is looked at here, for whoever notes may have
+    been without a core until all readers had gone on without the notes.
+    """
     a = AHEAD_AT(ahead)
+    oldest = min(a.record // AHEAD_CHUNK, chunk)
+    if atomic_load(ahead + CLAIMED) > oldest + a.slots:
+        return False
     slot, begin = chunk & (a.slots - 1), chunk * AHEAD_CHUNK
     base, end, at, n = a.ring + slot * AHEAD_CHUNK, length + 0, a.record - begin, 0
     swap, unit, header, by, lists, tails = a.swap + 0, a.unit + 0, a.header + 0, a.by + 0, a.lists + 0, a.tails + 0
-    number, latest = a.number + 0, a.latest + 0
+    number, latest, back = a.number + 0, a.latest + 0, False
     for k in range(lists):
         store64(tails + 8 * k, list_of(ahead, slot, k) + 8)
     if at < 0:
@@ -164,7 +171,7 @@ def _note_chunk(ahead, chunk, length):
             ts = seconds * 1_000_000_000 + fraction * unit
             if by == BY_CONNECTION and ts < latest - BACK:
                 # What was written of this chunk's lists is not used.
-                a.by = NONE
+                back = True
                 break
             latest = max(latest, ts)
             whose = turn(number + n + 1, lists) if by == BY_TURN else _owner(ahead, base + at + header, caplen)
@@ -180,8 +187,7 @@ def _note_chunk(ahead, chunk, length):
     for k in range(lists):
         start = list_of(ahead, slot, k)
         store64(start, (load64(tails + 8 * k) - start) // 8 - 1)
-    atomic_store(ahead + COUNT + 8 * slot, ((chunk + 1) << 32) | n if a.by == by else 0)
-    a.latest = latest
+    noted = n + 0
     number += n
     # What is not noted of it: the record that its end cuts, or, where they are very short, more than there is room for.
     while at + HEAD <= end:
@@ -191,7 +197,13 @@ def _note_chunk(ahead, chunk, length):
             break
         at += header + caplen
         number += 1
-    a.record, a.number = at + begin, number
+    if atomic_load(ahead + CLAIMED) > oldest + a.slots:
+        return False
+    if back:
+        a.by = NONE
+    a.record, a.number, a.latest = at + begin, number, latest
+    atomic_store(ahead + COUNT + 8 * slot, 0 if back else ((chunk + 1) << 32) | noted)
+    return True
 
 
 @kernel
@@ -208,7 +220,8 @@ def _note(ahead, reader):
         word = atomic_load(ahead + READY + 8 * slot)
         if word >> 32 != chunk + 1 or (reader != ANYONE and load64(ahead + WHOSE + 8 * slot) != reader):
             break
-        _note_chunk(ahead, chunk, word & WORD)
+        if not _note_chunk(ahead, chunk, word & WORD):
+            break
         chunk += 1
         atomic_store(ahead + WALKED, chunk)
     atomic_store(ahead + NOTING, 0)
@@ -257,8 +270,10 @@ def use_hints(source, chunk):
                     prefetch_read(base + (load64(own + 8 + 8 * n) & WORD))
                     prefetch_read(base + (load64(own + 8 + 8 * n) & WORD) + 64)
     elif atomic_load(ahead + WALKED) < chunk and compare_and_swap(ahead + NOTING, 0, 1):
-        a.record, a.number = s.passed + s.at - s.base, s.number
-        atomic_store(ahead + WALKED, chunk)
+        # Unless another one has just come so far: lists that are in use are not written again.
+        if atomic_load(ahead + WALKED) < chunk:
+            a.record, a.number = s.passed + s.at - s.base, s.number
+            atomic_store(ahead + WALKED, chunk)
         atomic_store(ahead + NOTING, 0)
 
 
@@ -270,4 +285,7 @@ def pass_time(source):
     chunk = load64(s.readahead + NEXT + 8 * s.reader) - 1
     slot = chunk & (a.slots - 1)
     if s.left_out and chunk >= 0 and atomic_load(s.readahead + COUNT + 8 * slot) >> 32 == chunk + 1:
-        s.clock = max(s.clock + 0, load64(s.readahead + LATEST + 8 * slot))
+        latest = load64(s.readahead + LATEST + 8 * slot)
+        # A worker that waits for the next chunk gives this one's slot away: then it knows its time already.
+        if atomic_load(s.readahead + READY + 8 * slot) >> 32 == chunk + 1:
+            s.clock = max(s.clock + 0, latest)

@@ -199,7 +199,8 @@ class ReadAhead:
         self._slots = SLOTS if readers == 1 else SHARED_SLOTS
         lists = 1 if by == NONE else readers
         self._key = self._slots, lists
-        self._ring, self._hints = _spare.pop(self._key) if self._key in _spare else _memory(*self._key)
+        spare = _spare.pop(self._key, None)  # in one step, for there may be several runs in a process
+        self._ring, self._hints = _memory(*self._key) if spare is None else spare
         self._home = memory.Region(READAHEAD.itemsize)
         self._words = self._home.array(READAHEAD, 1)[0]
         self.address = self._home.address

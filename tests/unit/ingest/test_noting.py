@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import struct
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
+from retina_jit import objects
 from retina_jit.ingest import noting, readahead
 from retina_jit.ingest.layout import (
     AHEAD_CHUNK,
@@ -165,3 +167,33 @@ def test_short_records_are_noted_as_far_as_there_is_room(tmp_path: Path, helped:
     first = next(entry for entry in found if entry[0] >= AHEAD_CHUNK)
     assert first == ((AHEAD_CHUNK - 24 + 15) // 16 * 16 + 24, (AHEAD_CHUNK - 24 + 15) // 16 + 1, False)
     assert sum(at < AHEAD_CHUNK for at, _, _ in found) == HINTS - 2
+
+
+def test_what_is_read_over_is_not_noted(tmp_path: Path, traffic: list[tuple[object, bytes]], helped: Callable[[int], None]) -> None:
+    """Whoever notes may have had no core until all readers were past it, and the next chunk is half in the slot."""
+    write(tmp_path / "x.pcap", "<", traffic)
+    content = (tmp_path / "x.pcap").read_bytes()
+    words = np.zeros(1, SOURCE)[0]
+    words["header"], words["unit"], words["link"] = 16, 1000, 1
+    helped(0)
+    with (tmp_path / "x.pcap").open("rb") as file:
+        ahead = readahead.ReadAhead(file.fileno(), len(content), content[:24], words, 2, BY_CONNECTION, 12345)
+        try:
+            w = ahead._words
+            # Chunk 0 is ready and another thread has claimed the one that goes over it; both readers are past chunk 1.
+            w["claimed"], w["ready0"] = SHARED_SLOTS + 1, 1 << 32 | AHEAD_CHUNK
+            w["taken0"] = w["taken1"] = 2
+            ahead._ring.array(np.uint8, AHEAD_CHUNK, readahead.HEADROOM)[:] = np.frombuffer(content[:AHEAD_CHUNK], np.uint8)
+            helper = threading.Thread(target=objects.function("retina_jit.ingest.readahead:help_reading"), args=(ahead.address,))
+            helper.start()
+            deadline = time.monotonic() + 60
+            while w["ready1"] >> 32 != SHARED_SLOTS + 2 and time.monotonic() < deadline:
+                time.sleep(0.001)
+            w["stop"] = 1
+            helper.join()
+            assert w["ready1"] >> 32 == SHARED_SLOTS + 2
+            assert (w["walked"], w["count0"], w["record"], w["number"], w["noting"]) == (0, 0, 24, 0, 0)
+        finally:
+            w["stop"] = 1
+            for reader in range(2):
+                ahead.leave(reader)
