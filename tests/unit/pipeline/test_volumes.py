@@ -35,7 +35,7 @@ def traffic(conversations: int = 12) -> Known:
         shown = len(middle.frames)
         middle.to_server(bytes(50))
         middle.to_client(bytes(900))
-        parts.append([(f, "middle") for f in middle.frames[shown:]])
+        parts.append([(f.cut(90), "middle") for f in middle.frames[shown:]])
         asked = UdpExchange((f"192.0.2.{n + 1}", 42_000 + n), (SERVER, 53))
         asked.to_server(bytes(30 + n))
         asked.to_client(bytes(400))
@@ -122,7 +122,7 @@ def test_where_frames_of_others_are_passed_over(types: str, kinds: set[str], tmp
 
 
 def test_what_the_packet_filter_lets_through_meets_connections_or_is_delivered() -> None:
-    """With frames of tunnels, of none of which this is said: they are no frames of their own."""
+    """Packets in tunnels, which meet connections as well, are no frames of their own."""
     inner = TcpConversation(("10.0.0.1", 1000), ("10.0.0.2", 80))
     inner.open()
     carried = [Frame(f.ts_ns, Link().wrap(0x0800, p.ipv4("192.0.2.1", SERVER, 4, f.data[14:]))) for f in inner.frames]
@@ -135,6 +135,15 @@ def test_what_the_packet_filter_lets_through_meets_connections_or_is_delivered()
         ended = sum(counters[n] for n in ("delivered", "not_syn", "table_full", "unwanted", "tracked"))
         assert found["tcp_frames"] + found["udp_frames"] == ended > 0
         assert counters["tunnelled"] == len(carried)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_outside_the_sample_is_not_let_through(workers: int) -> None:
+    with MemoryFile(pcap_bytes([f for f, _ in TRAFFIC])) as path:
+        made = runtime([to("ConnRecord", "", lambda _: None)], [path], msgspec.structs.replace(config(), workers=workers, sample=0.5))
+        found, counters = looked_at(made), made.reading().counters
+    assert counters["not_sampled"] > 0
+    assert found["tcp_frames"] + found["udp_frames"] == sum(counters[n] for n in ("not_syn", "unwanted", "tracked")) > 0
 
 
 def test_nothing_is_counted_for_nobody() -> None:
