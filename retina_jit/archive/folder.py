@@ -29,8 +29,8 @@ def alone_in(folder: Path) -> Iterator[None]:
     ConfigError
         Another command is at work in it; it is something else; it cannot be made.
     """
-    _check(folder)
     try:
+        _check(folder)
         held = _lock(folder)
     except OSError as fault:
         raise ConfigError(f"{folder}: {fault.strerror}") from fault

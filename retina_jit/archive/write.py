@@ -114,8 +114,13 @@ def write(
     if format not in (*HEADERS, *JOIN):
         known = ", ".join([*HEADERS, *JOIN])
         raise ConfigError(f"-T {format}: its files cannot be put together from parts; leave out -j and --per-file, or take one of {known}")
-    if Path(output).exists() and not Path(output).is_file():
+    output = Path(output)
+    if output.is_symlink():
+        output = output.resolve()  # what it leads to is written, as by one process, and stays where it is
+    if output.exists() and not output.is_file():
         raise ConfigError(f"-o {output}: is no file; an archive's parts become a file, which takes its place")
+    if processes < 1:
+        raise ConfigError(f"processes = {processes}: at least 1")
     base = (config or RuntimeConfig()).check()
     # Where there is a process for every core, threads that help would only be in the way.
     chosen = msgspec.structs.replace(
@@ -126,6 +131,8 @@ def write(
     question = Question(tuple(types), filter, format, chosen)
     # Whoever does a task may have another working folder.
     files = [str(Path(file).resolve()) for file in expand(sources)]
+    if not files:
+        raise SourceError("no capture to read")
     with contextlib.ExitStack() as ending:
         engine: Engine = partial(on_dask, scheduler=scheduler)
         if not scheduler:
@@ -134,7 +141,7 @@ def write(
             pool = Pool(min(processes, len(files)) if per_file else processes, question, alone=ours)
             ending.callback(pool.end)
             engine = partial(in_processes, pool=pool)
-        return _write(question, files, Path(output), processes, engine, progress, per_file=per_file)
+        return _write(question, files, output, processes, engine, progress, per_file=per_file)
 
 
 def _write(
@@ -142,14 +149,20 @@ def _write(
 ) -> Written:
     captures, failed = in_time_order(files)
     if not captures:
-        raise SourceError("\n".join(failed.values()) or "no capture to read")
+        raise SourceError("\n".join(failed.values()))
     # Compiled once, here: the processes find the object files.
     with Path("/dev/null").open("wb") as nowhere:
         config = question.config
         Program(question.subscriptions(FORMATS[question.format](nowhere)), None, config.tunnels(), config.sample < 1)
     folder = Path(f"{output}.parts").resolve()
     with alone_in(folder):
-        return _write_parts(question, captures, failed, output, folder, shares, engine, progress, per_file=per_file)
+        try:
+            return _write_parts(question, captures, failed, output, folder, shares, engine, progress, per_file=per_file)
+        except OSError as fault:
+            if isinstance(fault, BrokenPipeError) or (isinstance(fault.filename, str) and not fault.filename.startswith(str(folder))):
+                raise  # not of the parts
+            what = fault.strerror or str(fault)
+            raise ConfigError(f"{folder}: {what}; what is done is kept, the same command goes on from there") from fault
 
 
 def _write_parts(

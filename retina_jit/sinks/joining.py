@@ -15,9 +15,13 @@ Join = Callable[[Sequence[Path], Path], None]
 def _whole(write: Callable[[Sequence[Path], BinaryIO], None]) -> Join:
     def join(parts: Sequence[Path], output: Path) -> None:
         made = output.with_name(f".{output.name}.joining")
-        with made.open("wb") as out:
-            write(parts, out)
-        made.replace(output)
+        try:
+            with made.open("wb") as out:
+                write(parts, out)
+            made.replace(output)
+        except BaseException:
+            made.unlink(missing_ok=True)  # of a disk that is full it would take what the parts need
+            raise
 
     return join
 

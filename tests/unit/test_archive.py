@@ -27,7 +27,8 @@ from retina_jit.archive.tasks import Capture, Question, Task, digest, in_time_or
 from retina_jit.cli import main
 from retina_jit.config import RuntimeConfig
 from retina_jit.config_network import LogConfig, MonitorConfig, PrometheusConfig
-from retina_jit.errors import ConfigError
+from retina_jit.errors import ConfigError, SourceError
+from retina_jit.sinks import joining
 from retina_jit.sinks.joining import BUFFER, append
 
 writing = importlib.import_module("retina_jit.archive.write")  # the package's `write` is the function
@@ -442,4 +443,45 @@ def test_a_mistake_leaves_nothing_behind(tmp_path: Path) -> None:
     ran = CliRunner().invoke(main, command)
     assert ran.exit_code == 1
     assert "a table has one kind of row" in ran.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_while_parts_are_written_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+        yield
+
+    monkeypatch.setattr(writing, "in_processes", full)
+    to = tmp_path / "o.jsonl"
+    with pytest.raises(ConfigError, match=r"o\.jsonl\.parts: No space left on device; what is done is kept"):
+        writing.write(["ConnRecord"], [str(SAMPLES / "tls.pcap")], to, per_file=True, alone=True)
+    assert (tmp_path / "o.jsonl.parts" / "plan.json").exists()
+    assert not to.exists()
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
+    there, link = tmp_path / "there" / "o.jsonl", tmp_path / "o.jsonl"
+    there.parent.mkdir()
+    link.symlink_to(there)
+    written = writing.write(["ConnRecord"], [str(SAMPLES / "tls.pcap")], link, per_file=True, alone=True)
+    assert link.is_symlink()
+    assert len(there.read_bytes().splitlines()) == written.lines > 0
+
+
+@pytest.mark.parametrize("per_file", [False, True])
+def test_nothing_to_do_and_nobody_to_do_it(tmp_path: Path, per_file: bool) -> None:
+    with pytest.raises(SourceError, match="no capture to read"):
+        writing.write(["ConnRecord"], [], tmp_path / "o.jsonl", per_file=per_file)
+    with pytest.raises(ConfigError, match="processes = 0: at least 1"):
+        writing.write(["ConnRecord"], [str(SAMPLES / "tls.pcap")], tmp_path / "o.jsonl", processes=0, per_file=per_file)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_could_not_be_joined_is_taken_away(tmp_path: Path) -> None:
+    def full(_: Any, out: Any) -> None:
+        out.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        joining._whole(full)([], tmp_path / "o.parquet")
     assert list(tmp_path.iterdir()) == []
