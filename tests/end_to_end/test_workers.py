@@ -16,11 +16,14 @@ from support.running import SHARED, config, runtime, to
 import retina_jit as rj
 from retina_jit.errors import ConfigError, SourceError
 from retina_jit.ingest import readahead
+from retina_jit.ingest.layout import AHEAD_CHUNK, HINTS
+from retina_jit.parsers.packet.link import EN10MB, RAW
 from retina_jit.subscription import Subscription
 
 SAMPLES = sorted((Path(rj.__file__).parent / "samples").glob("*.pcap*"))
 CAPTURES = sorted((SHARED / "pcaps").glob("*"))
 
+MICROSECONDS, NANOSECONDS = 0xA1B2C3D4, 0xA1B23C4D
 TYPES = ("ConnRecord", "FiveTuple,Tunnel,OrigPktStream", "TlsHandshake,FiveTuple", "DnsTransaction,FiveTuple", "HttpTransaction,FiveTuple")
 
 
@@ -42,6 +45,7 @@ def run(path: Path, workers: int, decap: tuple[str, ...] = ("all",)) -> tuple[Co
     settings = msgspec.structs.replace(config(decap=decap, midstream=True), workers=workers)
     result = runtime(subscriptions, [path], settings).run()
     assert sum(result.ledger.values()) == result.counters["frames"]
+    seen.update(f"problem: {p}" for p in result.problems)
     return seen, result.counters
 
 
@@ -104,6 +108,46 @@ def test_the_same_events_where_frames_of_others_are_passed_over(path: Path, tmp_
     large = tmp_path / "large.pcap"
     again_and_again(path, large, 5 << 20)
     assert differing(large, (2, 3), ()) == []
+
+
+def otherwise_written(content: bytes, order: str, magic: int, link: int, begins: list[int]) -> bytes:
+    """Return a pcap of nanoseconds in another form: byte order and unit of time, raw IP in place of Ethernet. Says where its records begin."""
+    parts, at, length = [struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 1 << 18, link)], 24, 24
+    while at + 16 <= len(content):
+        seconds, fraction, caplen, wire = struct.unpack_from("<IIII", content, at)
+        data = content[at + 16 : at + 16 + caplen]
+        at += 16 + caplen
+        if link == RAW and data[12:14] != b"\x08\x00":
+            continue
+        without = 14 if link == RAW else 0
+        begins.append(length)
+        parts.append(struct.pack(order + "IIII", seconds, fraction // (1 if magic == NANOSECONDS else 1000), caplen - without, wire - without) + data[without:])
+        length += len(parts[-1])
+    return b"".join(parts)
+
+
+@pytest.mark.usefixtures("read_together")
+@pytest.mark.parametrize("form", ["<", ">", "raw"])
+def test_a_damaged_capture_gives_the_same_wherever_it_ends(form: str, tmp_path: Path) -> None:
+    """Cut in a header that the end of a chunk divides; a length, or all of a header, that cannot be; many records of nothing."""
+    large, begins = tmp_path / "large.pcap", list[int]()
+    again_and_again(next(p for p in SAMPLES if p.name == "mixed.pcap"), large, 3 << 20)
+    order, magic, link = {"<": ("<", MICROSECONDS, EN10MB), ">": (">", NANOSECONDS, EN10MB), "raw": ("<", NANOSECONDS, RAW)}[form]
+    content = otherwise_written(large.read_bytes(), order, magic, link, begins)
+    middle = begins[len(begins) // 2]
+    behind = next(at for at in begins if at > 5 * AHEAD_CHUNK)
+    nothing = content[behind : behind + 8] + bytes(8)
+    found = []
+    for kind, damaged in {
+        "cut": content[: 3 * AHEAD_CHUNK + 5],
+        "length": content[: middle + 8] + b"\xff" * 4 + content[middle + 12 :],
+        "zeros": content[:middle] + bytes(100) + content[middle:],
+        "nothing": content[:behind] + nothing * (2 * HINTS) + content[behind:],
+    }.items():
+        path = tmp_path / f"{kind}.pcap"
+        path.write_bytes(damaged)
+        found += differing(path, (3,), ())
+    assert found == []
 
 
 @pytest.mark.usefixtures("read_together")
