@@ -124,6 +124,7 @@ class Background:
         """
         self._thread.join(timeout)
         if self.error is not None:
+            self._is_shown = True
             raise self.error
         return self.result
 
@@ -154,7 +155,10 @@ class Background:
         return f"<table>{rows}</table>{failure}"
 
     def _ipython_display_(self) -> None:
-        """Show a table that keeps itself up to date, and a button that stops the run where ipywidgets is installed."""
+        """Show a table that keeps itself up to date, and a button that stops the run where ipywidgets is installed; in a terminal text."""
+        if not _on_a_page():
+            print(repr(self))  # noqa: T201 - a failure comes later, and is told then
+            return
         from IPython.display import HTML, display
 
         self._is_shown = True
@@ -172,6 +176,12 @@ class Background:
 
         if self.is_running:
             threading.Thread(target=follow, name="retina_jit display", daemon=True).start()
+
+
+def _on_a_page() -> bool:
+    """Whether what a cell has shown can be changed; IPython in a terminal only prints."""
+    shell = notebook()
+    return shell is not None and not any(c.__module__.startswith("IPython.terminal") for c in type(shell).__mro__)
 
 
 def _stop_button(stop: Callable[[], Any]) -> Any:

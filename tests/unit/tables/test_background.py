@@ -129,3 +129,42 @@ def test_the_button_stops_a_run(tmp_path):
         assert not run.is_running and run.error is None and button.disabled
     finally:
         os.close(held)
+
+
+def test_in_a_terminal_it_prints_and_a_failure_is_told_once(monkeypatch, capsys):
+    terminal = pytest.importorskip("IPython.terminal.interactiveshell").TerminalInteractiveShell
+
+    class Shell(terminal):
+        def __init__(self) -> None:
+            pass
+
+    class Later:
+        def __init__(self, _: float, tell: Any) -> None:
+            tells.append(tell)
+
+        def start(self) -> None:
+            pass
+
+    tells: list[Any] = []
+    go_on = threading.Event()
+    monkeypatch.setattr(background, "notebook", Shell)
+    monkeypatch.setattr(threading, "Timer", Later)
+
+    @rj.subscribe("")
+    def failing(conn: rj.ConnRecord) -> None:
+        go_on.wait(300)
+        raise KeyError("mine")
+
+    shown = rj.read(PATH).run(failing)
+    shown._ipython_display_()
+    out, err = capsys.readouterr()
+    assert out.startswith("failing      running") and "object>" not in out and not err
+    go_on.set()
+    shown._thread.join(300)
+    tells.pop()()
+    assert capsys.readouterr().err.count("KeyError: 'mine'") == 1
+
+    with pytest.raises(CallbackError):
+        rj.read(PATH).run(failing).wait()
+    tells.pop()()  # what is raised has told it
+    assert not capsys.readouterr().err
