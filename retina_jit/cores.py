@@ -8,6 +8,9 @@ from collections.abc import Collection, Iterator
 
 from retina_jit.errors import ConfigError
 
+MOST = 1 << 20
+"""No machine has a core of a higher number; so that a slip of the hand does not make a list of all numbers."""
+
 
 def usable() -> list[int]:
     """Return the cores that this thread may use; empty where the system does not tell."""
@@ -39,7 +42,10 @@ def parse(key: str, text: str) -> tuple[int, ...]:
         first, dash, last = part.partition("-")
         if not (first.strip().isdecimal() and (last.strip().isdecimal() or not dash)):
             raise ConfigError(f"{key} {text}: numbers of cores, as 0,2-5")
-        found += range(int(first), int(last or first) + 1)
+        begin, end = int(first), int(last or first)
+        if not begin <= end <= MOST:
+            raise ConfigError(f"{key} {text}: {part} is no range of cores, the lower one first and at most {MOST}")
+        found += range(begin, end + 1)
     return tuple(found)
 
 
