@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,10 @@ PLAN, LOCK = "plan.json", "lock"
 
 TRIES = 100
 
+_ours: set[Path] = set()
+_guard = threading.Lock()
+"""Folders that this process has, for locks of files keep only other processes out; held while it is looked at or changed."""
+
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
@@ -29,13 +34,24 @@ def alone_in(folder: Path) -> Iterator[None]:
     ConfigError
         Another command is at work in it; it is something else; it cannot be made.
     """
+    with _guard:
+        if folder in _ours:
+            raise _taken(folder)
+        _ours.add(folder)
     try:
-        _check(folder)
-        held = _lock(folder)
-    except OSError as fault:
-        raise ConfigError(f"{folder}: {fault.strerror}") from fault
-    with held:
-        yield
+        try:
+            _check(folder)
+            held = _lock(folder)
+        except OSError as fault:
+            raise ConfigError(f"{folder}: {fault.strerror}") from fault
+        with held:
+            yield
+    finally:
+        _ours.discard(folder)
+
+
+def _taken(folder: Path) -> ConfigError:
+    return ConfigError(f"{folder}: another command is writing this output; wait for its end, or take another -o")
 
 
 def _check(folder: Path) -> None:
@@ -58,7 +74,7 @@ def _lock(folder: Path) -> contextlib.ExitStack:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as fault:
                 if fault.errno in (errno.EAGAIN, errno.EACCES):
-                    raise ConfigError(f"{folder}: another command is writing this output; wait for its end, or take another -o") from fault
+                    raise _taken(folder) from fault
                 # A file system without locks.
             with contextlib.suppress(FileNotFoundError):
                 if (folder / LOCK).stat().st_ino == os.fstat(file.fileno()).st_ino:

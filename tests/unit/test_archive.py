@@ -485,3 +485,17 @@ def test_a_file_that_could_not_be_joined_is_taken_away(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space"):
         joining._whole(full)([], tmp_path / "o.parquet")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_threads_do_not_write_the_same_output(tmp_path: Path) -> None:
+    folder = tmp_path / "o.parts"
+    with alone_in(folder):
+        with pytest.raises(ConfigError, match="another command is writing this output"), alone_in(folder):
+            pass
+        ran = subprocess.run(
+            [sys.executable, "-c", f"from pathlib import Path\nfrom retina_jit.archive.folder import alone_in\nwith alone_in(Path({str(folder)!r})): pass"],
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert "another command is writing this output" in ran.stderr  # whoever was refused has not let others in
+    with alone_in(folder):
+        pass
