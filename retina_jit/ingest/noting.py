@@ -36,7 +36,7 @@ from retina_jit.memory import (
     shift_right,
     store64,
 )
-from retina_jit.parsers.packet import ethernet, ipv4
+from retina_jit.parsers.packet import ethernet, ipv4, tcp, udp
 from retina_jit.parsers.packet.decode import P_TCP, P_UDP, decode
 from retina_jit.parsers.packet.link import EN10MB
 from retina_jit.parsers.wire import has, u8, u32, u32_le, u64, u64_le
@@ -57,7 +57,8 @@ EVERYONE = -1
 ANYONE = -2
 PLAIN = 0x080045
 """EtherType of IPv4, and its first byte where there are no options."""
-PORTS_END = ethernet.HEADER_LEN + ipv4.HEADER_LEN + 4
+L4 = ethernet.HEADER_LEN + ipv4.HEADER_LEN
+PORTS_END = L4 + 4
 BACK = 100_000_000
 """How far time may go back [ns] before it matters that a worker knows the time of others' frames a little later than theirs:
 connections may be over by it. From there on everyone walks everything.
@@ -92,9 +93,9 @@ def _caplen(ahead, at):
 
 @leaf
 def _plain_owner(span, seed, workers):
-    """The worker whose a frame is, if it is TCP or UDP over IPv4 over Ethernet and nothing else; otherwise EVERYONE.
+    """The worker whose a frame is, if it is TCP or UDP over IPv4 over Ethernet, whole and nothing else; otherwise EVERYONE.
 
-    A frame that turns out to be of no connection (cut headers, wrong lengths) may be anyone's, as long as it is somebody's.
+    What it says a worker would find out by decoding, too: one that comes before the notes does that.
     """
     if not has(span, 0, PORTS_END) or u32(span, ethernet.HEADER_LEN - 2) >> 8 != PLAIN:
         return EVERYONE
@@ -102,6 +103,10 @@ def _plain_owner(span, seed, workers):
     # Without a jump for each: which of the two it is nobody can foresee.
     other = (protocol ^ P_TCP) * (protocol ^ P_UDP)
     if other | (ipv4.flags_to_fragment_offset(span, ethernet.HEADER_LEN) & 0x3FFF) != 0:
+        return EVERYONE
+    total = ipv4.total_length(span, ethernet.HEADER_LEN)
+    inner = (span[0], min(ethernet.HEADER_LEN + total, span[1]))
+    if total < ipv4.HEADER_LEN or (tcp.check(inner, L4) if protocol == P_TCP else udp.check(inner, L4)) < 0:
         return EVERYONE
     ends = ipv4.src_addr(span, ethernet.HEADER_LEN) + ipv4.dst_addr(span, ethernet.HEADER_LEN)
     ports = u32(span, PORTS_END - 4)

@@ -51,7 +51,13 @@ def connections(rng: random.Random) -> list[tuple[object, bytes]]:
             made += [(n, link / ip / transport / Raw(rng.randbytes(size))) for size in (0, 1, 600, 1400)]
     made += [(None, LINK / ARP(hwsrc="02:00:00:00:00:01", psrc="10.0.0.1", pdst="10.0.0.2")), (None, LINK / IP(src="10.0.0.1", dst="10.0.0.2") / ICMP()), (None, LINK / Raw(b"?" * 60))]
     made += [(None, f) for f in fragment(LINK / IP(src="10.9.9.9", dst="10.9.9.8") / UDP() / Raw(bytes(3000)), 1000)]
-    return [(key, bytes(p)) for key, p in made]
+    frames = [(key, bytes(p)) for key, p in made]
+    # Of no connection, for a header is cut or wrong, though there are addresses and ports.
+    tcp = bytes(LINK / IP(src="10.8.8.8", dst="10.8.8.9") / TCP(sport=1, dport=2) / Raw(bytes(40)))
+    udp = bytes(LINK / IP(src="10.8.8.8", dst="10.8.8.9") / UDP(sport=1, dport=2) / Raw(bytes(40)))
+    odd = [tcp[:38], tcp[:53], tcp[:46] + b"\x40" + tcp[47:], tcp[:46] + b"\xf0" + tcp[47:60], udp[:41], udp[:38] + b"\0\7" + udp[40:]]
+    odd += [whole[:16] + struct.pack(">H", total) + whole[18:] for whole in (tcp, udp) for total in (19, 20, 27)]
+    return [*frames, *((None, frame) for frame in odd)]
 
 
 @pytest.fixture(scope="module")
