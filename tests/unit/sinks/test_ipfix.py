@@ -64,7 +64,7 @@ def key(flow):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     path = tmp_path_factory.mktemp("ipfix") / "x.ipfix"
-    exchange = UdpExchange(("2001:db8::1", 5), ("2001:db8::2", 53), start_ns=10**18)
+    exchange = UdpExchange(("2001:db8::1", 5), ("2001:db8::2", 53), start_ns=2 * 10**18)  # after all others: the end of the input ends it, not silence
     exchange.to_server(b"q")
     exchange.to_client(b"answer")
     with path.open("wb") as out, MemoryFile(pcap_bytes(exchange.frames)) as wide:
